@@ -21,7 +21,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from stenobird.discovery import urls
 from stenobird.discovery.feeds import episodes
@@ -29,14 +29,14 @@ from stenobird.discovery.outcome import failure, gone, refusal
 from stenobird.discovery.page.candidates import THRESHOLD
 from stenobird.discovery.page.players import one_each, player_frames
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
-from stenobird.discovery.parsing.lenient import unescape_attribute
+from stenobird.discovery.parsing.lenient import strict_json, unescape_attribute
 from stenobird.discovery.search import FEED_BYTES, Clip, Search
 from stenobird.egress.references import absolute
 from stenobird.errors import AudioSourceUnreachable, EgressError, JobError, WorkerTrouble
 from stenobird.sources import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from stenobird.discovery.feeds.episodes import Match
     from stenobird.discovery.parsing.facts import FeedFacts, PageFacts, Rung
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from stenobird.ports import FoundAudio, VerdictSink
     from stenobird.sources import Stage
 
+R = TypeVar("R")
+
 MAX_FEEDS: Final = 2
 MAX_FRAMES: Final = 2
 MAX_REFRESHES: Final = 2
@@ -54,6 +56,7 @@ MAX_FEED_PAGES: Final = 4
 MAX_MOVES: Final = 2
 """New addresses of a feed that are followed."""
 SEARCH_SECONDS: Final = 180.0
+_FRAME_SOURCE: Final = re.compile(r"<iframe[^>]{0,2000}?\ssrc\s*=\s*[\"']([^\"']{1,4096})")
 _NOTHING: Final[dict[Stage, str]] = {
     "resolving_directory": "The podcast directory lists nothing that fits.",
     "resolving_extractor": "No extractor finds audio at this URL.",
@@ -250,7 +253,7 @@ class _Climb:
 
     async def _from_submitted_feed(self, kind: str) -> FoundAudio | None:
         search = self._search
-        feed = await self._read_feed(search.url)
+        feed = await self._attempt("resolving_feed", search.feed(search.url))
         if feed is None:
             if kind != "feed":
                 document = await search.submitted_document(FEED_BYTES)
@@ -260,11 +263,12 @@ class _Climb:
         self._tried_feeds.add(_feed_key(search.url))
         return await self._from_episode(feed, partial(episodes.choose_named, url=search.url))
 
-    async def _read_feed(self, url: str) -> FeedFacts | None:
+    async def _attempt(self, stage: Stage, reading: Awaitable[R]) -> R | None:
+        """Return what is read; `None`, with a report, if it can't be fetched."""
         try:
-            return await self._search.feed(url)
+            return await reading
         except EgressError as exc:
-            await self._search.report("resolving_feed", "failed", f"{urls.host_of(url)}: {exc.message}")
+            await self._search.report(stage, "failed", exc.message)
             return None
 
     # --- the page -------------------------------------------------------------------------------------------
@@ -303,32 +307,25 @@ class _Climb:
 
     async def _landing_page(self) -> PageFacts | None:
         """Return the submitted page, or the one to which it redirects if it has neither audio nor feeds."""
-        page = await self._read_page(None)
+        page = await self._attempt("resolving_page", self._search.page())
         for _ in range(MAX_REFRESHES):
             if page is None or not _is_redirect(page) or urls.is_audio_url(page.refresh or ""):
                 break
-            page = await self._read_page(page.refresh) or page
+            page = await self._attempt("resolving_page", self._search.page(page.refresh)) or page
         return page
 
     async def _from_refresh(self, page: PageFacts) -> FoundAudio | None:
         """Read the target of a page's redirect as a feed, or open it as media: it is no page."""
         if not page.refresh or not _is_redirect(page):
             return None
-        if not urls.is_audio_url(page.refresh) and (feed := await self._read_feed(page.refresh)) is not None:
-            find = partial(episodes.choose_named, url=page.refresh)
-            return await self._from_episode(feed, find, technique="page.refresh", page_url=page.final_url)
-        lead = MediaLead(page.refresh, "page.refresh", "the page redirects to it", title=page.title)
+        if not urls.is_audio_url(page.refresh):
+            feed = await self._attempt("resolving_feed", self._search.feed(page.refresh))
+            if feed is not None:
+                find = partial(episodes.choose_named, url=page.refresh)
+                return await self._from_episode(feed, find, technique="page.refresh", page_url=page.final_url)
+        title = EpisodeFacts(title=page.title)
+        lead = MediaLead(page.refresh, "page.refresh", "the page redirects to it", episode=title)
         return await self._open(lead, page.final_url, found_at="resolving_page")
-
-    async def _read_page(self, url: str | None, *, configures: PageFacts | None = None) -> PageFacts | None:
-        """Return the page at `url`, or the configuration there of a player on the page `configures`."""
-        try:
-            if configures is not None and url is not None:
-                return await self._search.player_configuration(url, configures.title)
-            return await self._search.page(url)
-        except EgressError as exc:
-            await self._search.report("resolving_page", "failed", exc.message)
-            return None
 
     async def _from_candidates(self, page: PageFacts) -> FoundAudio | None:
         search = self._search
@@ -373,12 +370,11 @@ class _Climb:
         if key in self._tried_feeds:
             return None
         self._tried_feeds.add(key)
-        feed = await self._read_feed(lead.url)
+        feed = await self._attempt("resolving_feed", self._search.feed(lead.url))
         if feed is None:
             return None
-        return await self._from_episode(
-            feed, partial(episodes.choose, lead=lead, page=page), technique=lead.technique, page_url=page_url
-        )
+        find = partial(episodes.choose, lead=lead, page=page)
+        return await self._from_episode(feed, find, technique=lead.technique, page_url=page_url)
 
     async def _from_episode(
         self,
@@ -400,7 +396,7 @@ class _Climb:
             if not moved_to:
                 return None
             self._tried_feeds.add(_feed_key(moved_to))
-            moved = await self._read_feed(moved_to)
+            moved = await self._attempt("resolving_feed", self._search.feed(moved_to))
             if moved is None:
                 return None
             feed = moved
@@ -417,7 +413,7 @@ class _Climb:
             ambiguous = how.startswith("ambiguous")
             if episode is not None or ambiguous or not playable or page.next_page is None:
                 break
-            older = await self._read_feed(page.next_page)
+            older = await self._attempt("resolving_feed", self._search.feed(page.next_page))
             if older is None:
                 break
             page, (episode, how) = older, await asyncio.to_thread(find, older, now=self._now)
@@ -427,22 +423,16 @@ class _Climb:
 
     async def _oembed_frames(self, page: PageFacts) -> tuple[str, ...]:
         """Return the players that the page's oEmbed endpoint offers; WordPress offers only the page."""
-        for endpoint in page.oembed[:1]:
-            if "/wp-json/" in endpoint:
-                continue
-            try:
-                data = await self._search.fetch_json(endpoint)
-            except EgressError as exc:
-                await self._search.report("resolving_page", "failed", exc.message)
-                continue
-            markup = data.get("html") if isinstance(data, dict) else None
-            if isinstance(markup, str):
-                sources = re.findall(
-                    r"<iframe[^>]{0,2000}?\ssrc\s*=\s*[\"']([^\"']{1,4096})", unescape_attribute(markup)
-                )
-                players = [url for source in sources[:5] if (url := absolute(endpoint, source))]
-                return player_frames(players, page.final_url, self._is_known)
-        return ()
+        if not page.oembed or "/wp-json/" in page.oembed[0]:
+            return ()
+        endpoint = page.oembed[0]
+        fetching = self._search.fetch(endpoint, headers={"accept": "application/json"})
+        document = await self._attempt("resolving_page", fetching)
+        data = strict_json(document.body) if document is not None and document.status == 200 else None
+        markup = data.get("html") if isinstance(data, dict) else None
+        sources = _FRAME_SOURCE.findall(unescape_attribute(markup)) if isinstance(markup, str) else []
+        players = [url for source in sources[:5] if (url := absolute(endpoint, source))]
+        return player_frames(players, page.final_url, self._is_known)
 
     async def _from_frames(self, page: PageFacts, frames: Sequence[str]) -> FoundAudio | None:
         if not frames:
@@ -469,7 +459,7 @@ class _Climb:
             # If a platform refuses for good (music, encrypted), its player's page is no use either.
             if found is not None or answer.final or isinstance(answer.failure, JobError):
                 return found
-        player = await self._read_page(url, configures=page)
+        player = await self._attempt("resolving_page", search.player_configuration(url, page.title))
         found = await self._from_player(page, url, player)
         if found is None and player is not None and not player.accepted:
             found = await self._from_configurations(player)
@@ -477,8 +467,12 @@ class _Climb:
 
     async def _from_configurations(self, page: PageFacts) -> FoundAudio | None:
         """Open the audio of the page's player, if only one of the configurations on the page names audio."""
-        read = [(url, await self._read_page(url, configures=page)) for url in page.configurations]
-        playing = [(url, player) for url, player in read if player is not None and player.accepted]
+        playing = []
+        for url in page.configurations:
+            reading = self._search.player_configuration(url, page.title)
+            player = await self._attempt("resolving_page", reading)
+            if player is not None and player.accepted:
+                playing.append((url, player))
         if len({player.candidates[0].url for _, player in playing}) > 1:
             message = f"{len(playing)} players are configured, and nothing says which one is the page's."
             await self._search.report("resolving_page", "passed", message)
@@ -493,7 +487,7 @@ class _Climb:
                 _lead_of(player, candidate),
                 technique=f"player.{candidate.technique.rpartition('.')[2]}",
                 reason=f"the player of {urls.host_of(url)} on the page plays it",
-                title=player.title or page.title,
+                episode=replace(player.episode, title=player.title or page.title),
             )
             if (found := await self._open(lead, page.final_url, found_at="resolving_page")) is not None:
                 return found
@@ -530,15 +524,11 @@ def _is_redirect(page: PageFacts) -> bool:
 
 
 def _lead_of(page: PageFacts, candidate: Candidate) -> MediaLead:
-    episode = page.episode
     score = f" with a score of {candidate.score:g}" if candidate.score is not None else ""
     return MediaLead(
         candidate.url,
         candidate.technique,
         f"the page names it as its audio{score}",
         score=candidate.score,
-        title=episode.title or candidate.title,
-        podcast=episode.show,
-        published=episode.published,
-        duration_seconds=episode.duration_seconds,
+        episode=page.episode.merged(EpisodeFacts(title=candidate.title)),
     )

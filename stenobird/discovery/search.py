@@ -16,12 +16,12 @@ import re
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from stenobird.discovery import sniff, urls
 from stenobird.discovery.page.inline_state import marked_json
 from stenobird.discovery.parsing.facts import Document, EpisodeFacts
-from stenobird.discovery.parsing.lenient import decode_html, decode_xml, strict_json, unescape_attribute
+from stenobird.discovery.parsing.lenient import decode_html, decode_xml, unescape_attribute
 from stenobird.discovery.parsing.parser import ParseFailed
 from stenobird.discovery.tags import title_of
 from stenobird.egress.client import RequestOptions, open_ranged
@@ -166,8 +166,13 @@ class Search:
         """Send the client one verdict."""
         await self._sink(Verdict(stage, outcome, message, candidates))
 
-    def _reject(self, lead: MediaLead, reason: str) -> None:
+    def _reject(
+        self, lead: MediaLead, reason: str, kind: list[tuple[str, str]] | None = None, what: str = ""
+    ) -> None:
+        """Note why a lead is not the audio, and in the list of its kind `what` the client is to know."""
         self.rejected.append(Candidate(lead.url, lead.technique, score=lead.score, rejected=reason))
+        if kind is not None:
+            kind.append((lead.url, what or reason))
 
     # --- documents ------------------------------------------------------------------------------------------
 
@@ -220,11 +225,6 @@ class Search:
                 await self.drop(response)
                 return await self.fetch(self.url, max_bytes=max_bytes)
         return self._documents[key]
-
-    async def fetch_json(self, url: str) -> Any | None:
-        """Return the parsed JSON of a response with status 200, else `None`. Raises `EgressError`."""
-        document = await self.fetch(url, headers={"accept": "application/json"})
-        return strict_json(document.body) if document.status == 200 else None
 
     async def page(self, url: str | None = None, *, with_state: bool = False) -> PageFacts | None:
         """Return the page at `url`, or the submitted one; `None` if it is no page. Raises `EgressError`."""
@@ -333,23 +333,20 @@ class Search:
 
     async def _open_lead(self, lead: MediaLead, page_url: str | None, *, last: bool) -> Opened | None:
         """Open a lead; `None`, with the reason noted, if it can't be. `last`: no other address is left."""
+        unreachable = self.unreachable if last else None
         try:
             opened = await self._open_media(lead, referer=page_url)
         except DestinationForbidden as exc:
-            self.forbidden.append((lead.url, exc.message))
-            self._reject(lead, "its address is not public")
+            self._reject(lead, "its address is not public", self.forbidden, exc.message)
             return None
         except EgressError as exc:
-            if last:
-                self.unreachable.append((lead.url, exc.with_remedy(_CHECK_LOGIN)))
-            self._reject(lead, f"unreachable: {exc.message}")
+            self._reject(lead, f"unreachable: {exc.message}", unreachable, exc.with_remedy(_CHECK_LOGIN))
             return None
         response = opened[0]
         if response.status < 400 or (response.status == 416 and response.total_bytes == 0):
             return opened
-        if last:
-            self.unreachable.append((lead.url, f"The server answered {response.status}. {_CHECK_LOGIN}"))
-        self._reject(lead, f"the server answered {response.status}")
+        what = f"the server answered {response.status}"
+        self._reject(lead, what, unreachable, f"T{what[1:]}. {_CHECK_LOGIN}")
         await self.drop(response)
         return None
 
@@ -397,9 +394,10 @@ class Search:
         if (lead.technique == "direct" or not icy) and (
             kind == "media" or (kind == "playlist" and container == "hls")
         ):
-            if lead.title is None:
+            if lead.episode.title is None:
                 # These bytes were read to recognise the file, so this waits for nothing.
-                lead = replace(lead, title=title_of(await response.peek(sniff.FIRST_PROBE_BYTES)))
+                title = title_of(await response.peek(sniff.FIRST_PROBE_BYTES))
+                lead = replace(lead, episode=replace(lead.episode, title=title))
             found = FoundAudio(self._source(lead, opened, page_url), response)
             clip = await _as_clip(lead, opened, found) if kind == "media" else None
             return clip or found
@@ -411,13 +409,13 @@ class Search:
             "json": "it is data (JSON)",
             "playlist": f"it is a {container.upper()} manifest, which is not supported",
         }.get(kind, f"it is no audio ({container})")
-        self.not_media.append((lead.url, what))
-        self._reject(lead, what)
+        self._reject(lead, what, self.not_media)
         await self.drop(response)
         return None
 
     def _source(self, lead: MediaLead, opened: Opened, page_url: str | None) -> AudioSource:
         response, sniffed = opened
+        episode = lead.episode
         return AudioSource(
             submitted_url=self.submitted_url,
             media_url=lead.url,
@@ -425,18 +423,18 @@ class Search:
             technique=lead.technique,
             reason=lead.reason,
             kind="hls" if sniffed.container == "hls" else "file",
-            title=lead.title,
-            podcast=lead.podcast,
+            title=episode.title,
+            podcast=episode.show,
             page_url=page_url,
-            published=lead.published,
-            duration_seconds=lead.duration_seconds,
+            published=episode.published,
+            duration_seconds=episode.duration_seconds,
             content_type=response.headers.get("content-type"),
             size_bytes=response.total_bytes,
             live=response.total_bytes is None and any(name.startswith("icy-") for name in response.headers),
             etag=response.headers.get("etag"),
             request_headers=lead.headers,
             candidates=(
-                Candidate(lead.url, lead.technique, score=lead.score, title=lead.title),
+                Candidate(lead.url, lead.technique, score=lead.score, title=episode.title),
                 *self.rejected,
             ),
         )
@@ -462,8 +460,7 @@ class Search:
                 await found.opened.aclose()
         if len(targets) != 1:
             what = f"it is a playlist of {len(targets)} files" if targets else "it is an empty playlist"
-            self.not_media.append((lead.url, what))
-            self._reject(lead, what)
+            self._reject(lead, what, self.not_media)
             return None
         return await self._follow_entry(lead, targets[0], page_url, depth)
 
@@ -515,7 +512,7 @@ async def _as_clip(lead: MediaLead, opened: Opened, found: FoundAudio) -> Clip |
     if not lead.technique.startswith(("page.", "player.")):
         return None
     response, sniffed = opened
-    expected, total = lead.duration_seconds, response.total_bytes
+    expected, total = lead.episode.duration_seconds, response.total_bytes
     if not expected or total is None or total >= expected * CLIP_SHARE * _FASTEST_BYTES_PER_SECOND:
         return None
     try:

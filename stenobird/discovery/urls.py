@@ -10,7 +10,7 @@ import posixpath
 import re
 from functools import lru_cache
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, unquote, urldefrag, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from stenobird.egress.references import absolute
 
@@ -50,22 +50,13 @@ def normalised(url: str) -> str:
     if match and not url.lower().startswith(("http:", "https:")):
         rest = url[match.end() :].removeprefix("subscribe/")
         url = rest if re.match(r"https?://", rest, re.IGNORECASE) else "https://" + rest.lstrip("/")
-    base, fragment = urldefrag_safe(url)
+    base, _, fragment = url.partition("#")
     return base if _TIME_FRAGMENT.fullmatch(fragment) else url
 
 
 def for_request(url: str) -> str:
     """Return the URL without its fragment, as it is requested."""
-    return urldefrag_safe(url)[0]
-
-
-def urldefrag_safe(url: str) -> tuple[str, str]:
-    """Return (URL without fragment, fragment) for any string."""
-    try:
-        base, fragment = urldefrag(url)
-    except ValueError:
-        return url, ""
-    return base, fragment
+    return url.partition("#")[0]
 
 
 _REFRESH = re.compile(

@@ -29,7 +29,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, OnErrorOmit, ValidationError
 
 from stenobird.children.process import ChildProcess
-from stenobird.discovery.parsing.facts import FoundSource, MediaLead
+from stenobird.discovery.parsing.facts import EpisodeFacts, FoundSource, MediaLead
 from stenobird.discovery.parsing.lenient import iso, parse_duration
 from stenobird.errors import (
     AudioSourceNotFound,
@@ -351,6 +351,12 @@ def choose(found: Extraction) -> tuple[MediaLead, ...]:
             f"{site} offers this recording only in a way that can't be downloaded. Send the direct audio URL."
         )
     best = sorted(usable, key=_rank)[:LEADS]
+    episode = EpisodeFacts(
+        title=found.title,
+        show=found.series or found.uploader,
+        published=found.published,
+        duration_seconds=parse_duration(found.duration),
+    )
     return tuple(
         MediaLead(
             form.url,
@@ -361,10 +367,7 @@ def choose(found: Extraction) -> tuple[MediaLead, ...]:
                 for name, value in form.headers.items()
                 if value.isascii() and value.isprintable()
             },
-            title=found.title,
-            podcast=found.series or found.uploader,
-            published=found.published,
-            duration_seconds=parse_duration(found.duration),
+            episode=episode,
         )
         for form in best
     )

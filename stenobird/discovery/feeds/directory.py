@@ -96,15 +96,13 @@ class PodcastDirectory:
         If the storefront of `country` lacks the show or the episode, another one is queried: their listings
         differ, and one may be older than the other.
         """
-        first = await self._show(search, show_id, country)
-        if first is not None and (episode_id is None or first.episode(episode_id)):
-            return first
-        second = await self._show(
-            search, show_id, "us" if country is None else None if country == "us" else "us"
-        )
-        if second is not None and (first is None or episode_id is None or second.episode(episode_id)):
-            return second
-        return first
+        shows = []
+        for storefront in (country, None if country == "us" else "us"):
+            show = await self._show(search, show_id, storefront)
+            if show is not None and (episode_id is None or show.episode(episode_id)):
+                return show
+            shows.append(show)
+        return next(filter(None, shows), None)
 
     async def find_shows(
         self, search: SearchContext, name: str, *, exactly: bool = False
@@ -201,24 +199,15 @@ class PodcastDirectory:
         wanted = search.wanted
         if not (wanted.title and wanted.show and (page is None or _about_podcast(page))):
             return None
-        technique = "directory.search"
+        technique, reason = (
+            "directory.search",
+            "the podcast directory lists an episode of this show and title",
+        )
         listed = await self.find_episodes(search, wanted.title, wanted.show)
         shows = await self.find_shows(search, wanted.show)
         named = [*(one.feed_url for one in listed), *(show.feed_url for show in shows)]
         feeds = dict.fromkeys(feed for feed in named if feed)
-        media = [
-            MediaLead(
-                one.url,
-                technique,
-                "the podcast directory lists an episode of this show and title",
-                title=one.facts.title,
-                podcast=one.facts.show,
-                published=one.facts.published,
-                duration_seconds=one.facts.duration_seconds,
-            )
-            for one in listed
-            if one.url
-        ]
+        media = [MediaLead(one.url, technique, reason, episode=one.facts) for one in listed if one.url]
         if not feeds and not media:
             return None
         return FoundSource(
@@ -296,10 +285,9 @@ def _text(row: dict[str, Any], *names: str) -> str | None:
     return next((text for name in names if (text := lenient.text_of(row.get(name)))), None)
 
 
-def _link(row: dict[str, Any], *names: str) -> str | None:
-    return next(
-        (url for name in names if (url := _text(row, name)) and url.startswith(("http:", "https:"))), None
-    )
+def _link(row: dict[str, Any], name: str) -> str | None:
+    url = _text(row, name) or ""
+    return url if url.startswith(("http:", "https:")) else None
 
 
 def _short(name: str) -> str:

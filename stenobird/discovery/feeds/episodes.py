@@ -17,13 +17,13 @@ from urllib.parse import unquote
 
 from stenobird.discovery import urls
 from stenobird.discovery.parsing import lenient
-from stenobird.discovery.parsing.facts import MediaLead
+from stenobird.discovery.parsing.facts import EpisodeFacts, MediaLead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from stenobird.discovery.parsing.facts import EpisodeFacts, FeedEpisode, FeedFacts, FeedLead, PageFacts
+    from stenobird.discovery.parsing.facts import FeedEpisode, FeedFacts, FeedLead, PageFacts
     from stenobird.discovery.search import Clip, Search
     from stenobird.ports import FoundAudio
 
@@ -78,7 +78,7 @@ def names_in(url: str) -> tuple[tuple[str, ...], bool]:
     A fragment, or a parameter called `guid` or `episode`, can only name an episode: if it matches none, there
     is no result. A parameter such as `id` usually belongs to the feed itself.
     """
-    base, fragment = urls.urldefrag_safe(url)
+    base, _, fragment = url.partition("#")
     binding: list[str] = []
     loose: list[str] = []
     if fragment and not fragment.startswith(":~:"):
@@ -380,11 +380,8 @@ async def open_episode(
             enclosure.url,
             technique or enclosure.technique,
             f"the feed {name} lists it, and {why}",
-            title=episode.title,
-            podcast=feed.title,
-            published=episode.published,
             # An outdated or rounded duration in the feed must not turn its own enclosure into a clip.
-            duration_seconds=None,
+            episode=EpisodeFacts(title=episode.title, show=feed.title, published=episode.published),
         )
         opened = await search.try_media(lead, page_url=page_url)
         if opened is not None:

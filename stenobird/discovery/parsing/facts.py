@@ -97,17 +97,14 @@ class PageFacts:
 
 @dataclass(frozen=True, slots=True)
 class MediaLead:
-    """An address that should be the episode's media; opening and sniffing it decides."""
+    """An address that should be the media of `episode`; opening and sniffing it decides."""
 
     url: str
     technique: str
     reason: str
     headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     score: float | None = None
-    title: str | None = None
-    podcast: str | None = None
-    published: str | None = None
-    duration_seconds: float | None = None
+    episode: EpisodeFacts = field(default_factory=EpisodeFacts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,16 +125,7 @@ class Visit:
     def found(self, *, final: bool) -> FoundSource | None:
         """Return all leads with all facts learnt, `None` if there are neither."""
         about = replace(self.facts, page_urls=(*self.facts.page_urls, self.url))
-        media = tuple(
-            replace(
-                lead,
-                title=lead.title or about.title,
-                podcast=lead.podcast or about.show,
-                published=lead.published or about.published,
-                duration_seconds=lead.duration_seconds or about.duration_seconds,
-            )
-            for lead in self.media
-        )
+        media = tuple(replace(lead, episode=about) for lead in self.media)
         feeds = tuple(
             lead if lead.newest else replace(lead, wanted=lead.wanted.merged(about)) for lead in self.feeds
         )

@@ -292,7 +292,7 @@ async def test_show_and_title_are_searched_for_a_page_about_a_podcast(directory:
     answers = {"My Show The episode": listed, "My Show": results(show("My Show", "https://feeds.example/b"))}
     found = await directory.try_(Search(PODCAST_PAGE, answers, WANTED), PAGE)
     assert found is not None
-    assert [(lead.url, lead.duration_seconds) for lead in found.media] == [
+    assert [(lead.url, lead.episode.duration_seconds) for lead in found.media] == [
         ("https://cdn.example/right.mp3", 1800.0)
     ]
     assert [(lead.url, lead.newest) for lead in found.feeds] == [

@@ -100,9 +100,13 @@ def test_only_the_headers_that_the_server_requires_are_returned() -> None:
 def test_the_lead_says_what_is_known_about_the_recording() -> None:
     found = read_extraction(info(form(), series="The Show", timestamp=1_772_341_200, duration=61.5))
     (lead,) = choose(found)
-    assert (lead.title, lead.podcast, lead.duration_seconds) == ("A talk", "The Show", 61.5)
-    assert (lead.published, lead.technique) == ("2026-03-01T05:00:00Z", "extractor.example")
-    assert choose(read_extraction(info(form(), upload_date="20260301")))[0].published == "2026-03-01"
+    assert (lead.episode.title, lead.episode.show, lead.episode.duration_seconds) == (
+        "A talk",
+        "The Show",
+        61.5,
+    )
+    assert (lead.episode.published, lead.technique) == ("2026-03-01T05:00:00Z", "extractor.example")
+    assert choose(read_extraction(info(form(), upload_date="20260301")))[0].episode.published == "2026-03-01"
 
 
 @pytest.mark.parametrize(

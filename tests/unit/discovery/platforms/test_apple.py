@@ -48,7 +48,11 @@ async def test_the_directory_lists_the_episode_by_its_id(world: Any, itunes: Any
     assert asked.media == ["https://cdn.example/one.mp3"]
     assert asked.feeds == [("https://feeds.example/show", False)]
     lead = asked.found.media[0]
-    assert (lead.title, lead.podcast, lead.duration_seconds) == ("The episode", "The Show", 1800.0)
+    assert (lead.episode.title, lead.episode.show, lead.episode.duration_seconds) == (
+        "The episode",
+        "The Show",
+        1800.0,
+    )
     assert asked.found.feeds[0].wanted.guid == "guid-1"
     assert asked.search.asked == [lookup("de")]
 

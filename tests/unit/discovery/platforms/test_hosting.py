@@ -130,7 +130,7 @@ class TestAcast:
         asked = await world.ask(self.URL, {self.API: answer})
         assert asked.media == ["https://sphinx.acast.com/p/open/s/1/e/2/media.mp3"]
         assert (asked.wanted.show, asked.wanted.title) == ("The Show", "The episode")
-        assert asked.found.media[0].duration_seconds == 2766
+        assert asked.found.media[0].episode.duration_seconds == 2766
 
     async def test_another_episode_than_the_one_asked_for_is_not_believed(
         self, world: Any, page: Any
