@@ -35,15 +35,10 @@ _MAX_NAME_CHARACTERS = 253
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
-_INTERNAL_NAMES = frozenset(
-    {
-        "kubernetes.default",
-        "metadata.goog",
-        "metadata.packet.net",
-        "metadata.platformequinix.com",
-        "metadata.tencentyun.com",
-    }
-)
+_INTERNAL_NAMES = frozenset({
+    "kubernetes.default", "metadata.goog", "metadata.packet.net", "metadata.platformequinix.com",
+    "metadata.tencentyun.com",
+})  # fmt: skip
 _INTERNAL_SUFFIXES = (
     ".alt", ".arpa", ".corp", ".home", ".i2p", ".internal", ".intranet", ".lan", ".local", ".localdomain",
     ".mail", ".onion", ".private", ".svc",
@@ -53,7 +48,6 @@ _URL = re.compile(
     r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?P<fragment>#.*)?",
     re.IGNORECASE | re.DOTALL | re.ASCII,
 )
-_ENCODED_LINE_BREAK = re.compile(r"%(?:0[0ad])", re.IGNORECASE)
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _DOT = ".\u3002\uff0e\uff61"  # the characters that UTS 46 maps to one
@@ -61,8 +55,21 @@ _DOTS = re.compile(f"[{_DOT}]")
 _QUAD = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
 _PLAIN = frozenset(b"!$%&'()*+,-./0123456789:;=?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~")
 _TO_ENCODE = re.compile(f"[^{re.escape(bytes(sorted(_PLAIN)).decode())}]")
-_UNUSABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ud800-\udfff]")
-"""Controls, spaces of all scripts, and halves of surrogate pairs."""
+_UNUSABLE = (
+    # Controls, spaces of all scripts, and halves of surrogate pairs.
+    (
+        re.compile(r"[\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ud800-\udfff]"),
+        "The URL contains a space or a control character. Write it percent-encoded, or leave it out.",
+    ),
+    (
+        re.compile(r"\\"),
+        "The URL contains a backslash. Write / between its parts, or %5C for a backslash in a name.",
+    ),
+    (
+        re.compile(r"%0[0ad]", re.IGNORECASE),
+        "The URL contains an encoded line break or NUL (%0D, %0A, %00). Leave it out.",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +142,9 @@ class EgressPolicy:
         """
         if len(url) > MAX_URL_CHARACTERS:
             _refuse(f"The URL has more than {MAX_URL_CHARACTERS} characters.", "Send a shorter one.")
-        if _UNUSABLE.search(url):
-            _refuse(
-                "The URL contains a space or a control character.",
-                "Write it percent-encoded, or leave it out.",
-            )
-        if "\\" in url:
-            _refuse(
-                "The URL contains a backslash.",
-                "Write / between its parts, or %5C for a backslash in a name.",
-            )
-        if _ENCODED_LINE_BREAK.search(url):
-            _refuse("The URL contains an encoded line break or NUL (%0D, %0A, %00).", "Leave it out.")
+        for pattern, message in _UNUSABLE:
+            if pattern.search(url):
+                raise InvalidURL(message)
         parts = _URL.fullmatch(url)
         if parts is None:
             _refuse(
@@ -251,13 +249,11 @@ class EgressPolicy:
         return host
 
     def _check_name(self, host: str) -> None:
-        if self.is_local_name(host):
-            forbidden = not self._allows_loopback
-        elif "." not in host or host in _INTERNAL_NAMES or host.endswith(_INTERNAL_SUFFIXES):
-            forbidden = not self._allows_internal
-        else:
-            forbidden = False
-        if forbidden:
+        is_internal = "." not in host or host in _INTERNAL_NAMES or host.endswith(_INTERNAL_SUFFIXES)
+        allowed = (
+            self._allows_loopback if self.is_local_name(host) else self._allows_internal or not is_internal
+        )
+        if not allowed:
             _refuse(
                 f'The host name "{host[:80]}" is not public.',
                 "Send one that anyone on the internet can open.",

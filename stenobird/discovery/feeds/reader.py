@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 import re
 import time
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 import feedparser  # type: ignore[import-untyped]
@@ -25,7 +25,7 @@ from stenobird.egress.references import absolute
 from stenobird.sources import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 MAX_EPISODES: Final = 5000
 MAX_HEAD_ELEMENTS: Final = 500
@@ -64,6 +64,9 @@ MAX_OPEN: Final = 32
 """An end tag closes one of so many elements that are open."""
 _LEAVES: Final = frozenset({"guid", "id", "title", "link", "pubdate", "published", "updated", "enclosure"})
 _OF_ITEMS: Final = _LEAVES | {"item", "entry", "description", "content:encoded", "itunes:duration"}
+_DATES: Final = (
+    "pubdate", "dc:date", "atom:published", "published", "atom:updated", "updated", "date",
+)  # fmt: skip
 _RANKS: Final = {
     "enclosure": 0,
     "atom_enclosure": 1,
@@ -191,18 +194,10 @@ def _name(element: Any) -> str:
     if not isinstance(tag, str):
         return ""
     if tag.startswith("{"):
-        namespace, _, local = tag[1:].partition("}")
-        namespace = namespace.lower()
-        for part, prefix in _PREFIXES:
-            if part in namespace:
-                return f"{prefix}:{local.lower()}" if prefix != "atom" else f"atom:{local.lower()}"
-        return local.lower()
+        namespace, _, local = tag[1:].lower().partition("}")
+        prefix = next((prefix for part, prefix in _PREFIXES if part in namespace), None)
+        return f"{prefix}:{local}" if prefix else local
     return tag.lower()
-
-
-def _children(element: Any) -> Iterator[tuple[str, Any]]:
-    for child in element:
-        yield _name(child), child
 
 
 def _text(element: Any | None) -> str | None:
@@ -241,7 +236,8 @@ def _read_tree(root: Any, url: str) -> FeedFacts:
     base = _base_of(channel, _base_of(root, url))
     head: dict[str, Any] = {}
     next_page = None
-    for name, child in islice(_children(channel), MAX_HEAD_ELEMENTS):
+    for child in islice(channel, MAX_HEAD_ELEMENTS):
+        name = _name(child)
         if name in {"link", "atom:link"} and not _is_site_link(child):
             if _rel(child) in {"next", "prev-archive"}:
                 next_page = next_page or absolute(base, child.get("href") or "")
@@ -258,7 +254,7 @@ def _read_tree(root: Any, url: str) -> FeedFacts:
     return FeedFacts(
         url=url,
         title=_text(head.get("title", head.get("atom:title", head.get("itunes:title")))),
-        link=absolute(base, link) if link else None,
+        link=absolute(base, link or ""),
         episodes=tuple(episodes),
         # The second is that of a feed's oldest way to say so, an XML file with `<redirect>` as its root.
         moved_to=absolute(base, _verbatim(head.get("itunes:new-feed-url", head.get("newlocation"))) or ""),
@@ -278,50 +274,35 @@ def _is_site_link(element: Any) -> bool:
 
 
 def _base_of(element: Any, base: str) -> str:
-    declared = element.get("{http://www.w3.org/XML/1998/namespace}base")
-    return (absolute(base, declared) or base) if declared else base
+    return absolute(base, element.get("{http://www.w3.org/XML/1998/namespace}base") or "") or base
 
 
 def _read_item(item: Any, base: str, position: int) -> FeedEpisode:
     base = _base_of(item, base)
     first: dict[str, Any] = {}
     links: list[Any] = []
-    for name, child in _children(item):
-        if name in {"link", "atom:link"} and _rel(child) != "alternate":
-            continue
+    for child in item:
+        name = _name(child)
         if name in {"link", "atom:link"}:
+            if _rel(child) != "alternate":
+                continue
             links.append(child)
         first.setdefault(name, child)
 
     def pick(*names: str) -> str | None:
         return next((text for name in names if (text := _text(first.get(name)))), None)
 
-    link = _verbatim(first.get("feedburner:origlink")) or next(
-        (found for element in links if (found := element.get("href") or _verbatim(element))), None
-    )
-    guid = _verbatim(first.get("guid", first.get("atom:id", first.get("id"))))
-    moment = next(
-        (
-            moment
-            for name in (
-                "pubdate",
-                "dc:date",
-                "atom:published",
-                "published",
-                "atom:updated",
-                "updated",
-                "date",
-            )
-            if (moment := _date(pick(name)))
-        ),
-        None,
-    )
+    addresses = (element.get("href") or _verbatim(element) for element in links)
+    link = _verbatim(first.get("feedburner:origlink")) or next(filter(None, addresses), None)
+    moments = (_date(pick(name)) for name in _DATES)
+    media = (element.get("duration") for element in item.iter() if _name(element) == "media:content")
+    durations = (lenient.parse_duration(value) for value in chain([pick("itunes:duration")], media))
     return FeedEpisode(
         title=pick("title", "atom:title", "itunes:title", "media:title"),
-        guid=guid,
-        link=absolute(base, link) if link else None,
-        published=moment,
-        duration_seconds=lenient.parse_duration(pick("itunes:duration")) or _media_duration(item),
+        guid=_verbatim(first.get("guid", first.get("atom:id", first.get("id")))),
+        link=absolute(base, link or ""),
+        published=next(filter(None, moments), None),
+        duration_seconds=next(filter(None, durations), None),
         enclosures=_enclosures(item, first, base),
         position=position,
         number=(pick("itunes:episode", "podcast:episode") or "").lstrip("0") or None,
@@ -336,18 +317,6 @@ def _date(text: str | None) -> str | None:
         if parsed is not None and 1990 <= parsed.tm_year <= 2200:
             return time.strftime("%Y-%m-%dT%H:%M:%SZ", parsed)
     return lenient.iso(moment)
-
-
-def _media_duration(item: Any) -> float | None:
-    return next(
-        (
-            seconds
-            for element in item.iter()
-            if _name(element) == "media:content"
-            and (seconds := lenient.parse_duration(element.get("duration")))
-        ),
-        None,
-    )
 
 
 # --- enclosures ---------------------------------------------------------------------------------------------
@@ -403,8 +372,8 @@ def _enclosures(  # noqa: C901, PLR0912  # one way of naming an enclosure a bran
             found.add("atom_enclosure", element.get("src"), element.get("type") or "text/")
         elif name == "podcast:alternateenclosure":
             default = element.get("default") == "true"
-            for child_name, child in _children(element):
-                if child_name == "podcast:source":
+            for child in element:
+                if _name(child) == "podcast:source":
                     found.add("alternate_enclosure", child.get("uri"), element.get("type"), preferred=default)
     if original:
         found.add("enclosure", original, "audio/")
@@ -493,17 +462,14 @@ def _read_json_item(item: dict[str, Any], url: str, position: int) -> FeedEpisod
         found.add("attachment", row.get("url"), row.get("mime_type"))
     if not found:
         found.add("description", _in_html([str(item.get("content_html"))]), "")
-    link = item.get("url")
-    identity = item.get("id")
+    link, identity = item.get("url"), item.get("id")
+    seconds = (lenient.parse_duration(row.get("duration_in_seconds")) for row in rows)
     return FeedEpisode(
         title=_clean(item.get("title")),
         guid=str(identity)[:MAX_TEXT_CHARACTERS] if identity is not None else None,
         link=absolute(url, link) if isinstance(link, str) else None,
         published=_date(_clean(item.get("date_published"))),
-        duration_seconds=next(
-            (seconds for row in rows if (seconds := lenient.parse_duration(row.get("duration_in_seconds")))),
-            None,
-        ),
+        duration_seconds=next(filter(None, seconds), None),
         enclosures=found.best_first(),
         position=position,
     )

@@ -8,7 +8,7 @@ files are equally good, none is chosen: a wrong file is worse than none.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from urllib.parse import unquote
 
@@ -215,25 +215,21 @@ def words_of(text: str) -> set[str]:
 
 @dataclass(slots=True)
 class _File:
-    """All findings of one file, and their combined score."""
+    """A file, the best of its findings, and their combined score."""
 
-    findings: list[Finding]
-    score: float = 0.0
-    overlap: float = 0.0
-    titled: bool = False
+    best: Finding
+    score: float
+    overlap: float
+    titled: bool
     """Its own title is nearly the page's: two words or more agree, and it has few others."""
-    identified: bool = False
-    best: Finding = field(init=False)
-    variant: str = ""
-    stem: str = ""
+    identified: bool
+    variant: str
+    stem: str
     """See `urls.variant_stem`."""
-    place: str = ""
+    place: str
     """Host and name, if the name identifies an episode: /stream/ep-12.mp3 and /download/ep-12.mp3 are one
     file, but /book-1/01.mp3 and /book-2/01.mp3 are not."""
-    groups: frozenset[int] = frozenset()
-
-    def __post_init__(self) -> None:
-        self.best = self.findings[0]
+    groups: frozenset[int]
 
 
 def choose(
@@ -290,33 +286,34 @@ def _files(findings: Sequence[Finding], title: set[str], tokens: set[str]) -> li
 
 
 def _scored(group: list[Finding], title: set[str], tokens: set[str]) -> _File:
-    file = _File(group)
-    best = float("-inf")
-    for finding in group:
-        value = _value(finding)
-        if value > best:
-            best, file.best = value, finding
+    best = max(group, key=_value)
+    url = best.url
     context = {
         word for finding in group for word in words_of(f"{finding.context} {_spoken_name(finding.url)}")
     }
-    if title:
-        file.overlap = len(title & context) / len(title)
-        file.titled = any(_is_titled(finding.context, title) for finding in group)
-    lower = re.sub(r"[\W_]+", "", unquote(urls.path_of(file.best.url)).lower())
-    file.identified = any(re.sub(r"[\W_]+", "", token) in lower for token in tokens)
-    further = len({finding.technique for finding in group}) - 1
-    file.variant = urls.variant_key(file.best.url)
-    if urls.is_audio_url(file.best.url):
-        file.stem = urls.variant_stem(file.best.url)
-    if re.search(r"[a-z][-_]?\d", file.variant):
-        file.place = f"{urls.host_of(file.best.url)} {urls.file_name(file.best.url)}"
-    file.groups = frozenset(finding.group for finding in group if finding.group is not None)
-    shared = file.overlap
-    if file.best.technique == "page.link" and not file.best.evidence and shared < 0.5:
-        # A bare link counts only if its text says audio or has half of the page's title.
-        shared = 0.0
-    file.score = best + 20.0 * shared + (12.0 if file.identified else 0.0) + 4.0 * further
-    return file
+    overlap = len(title & context) / len(title) if title else 0.0
+    lower = re.sub(r"[\W_]+", "", unquote(urls.path_of(url)).lower())
+    identified = any(re.sub(r"[\W_]+", "", token) in lower for token in tokens)
+    # A bare link counts only if its text says audio or has half of the page's title.
+    is_bare = best.technique == "page.link" and not best.evidence and overlap < 0.5
+    techniques = {finding.technique for finding in group}
+    variant = urls.variant_key(url)
+    return _File(
+        best,
+        score=(
+            _value(best)
+            + (0.0 if is_bare else 20.0 * overlap)
+            + (12.0 if identified else 0.0)
+            + 4.0 * (len(techniques) - 1)
+        ),
+        overlap=overlap,
+        titled=any(_is_titled(finding.context, title) for finding in group),
+        identified=identified,
+        variant=variant,
+        stem=urls.variant_stem(url) if urls.is_audio_url(url) else "",
+        place=f"{urls.host_of(url)} {urls.file_name(url)}" if re.search(r"[a-z][-_]?\d", variant) else "",
+        groups=frozenset(finding.group for finding in group if finding.group is not None),
+    )
 
 
 def _is_titled(context: str, title: set[str]) -> bool:
