@@ -48,6 +48,11 @@ class Body(BaseModel):
 
     model_config = ConfigDict(frozen=True, from_attributes=True, serialize_by_alias=True)
 
+    @classmethod
+    def same_fields(cls, record: object) -> dict[str, Any]:
+        """Return the attributes of a record that have the names of this body's fields."""
+        return {name: getattr(record, name) for name in cls.model_fields if hasattr(record, name)}
+
     def encode(self) -> bytes:
         """Return the body as compact JSON, its fields in the order in which the model declares them."""
         return self.model_dump_json().encode()

@@ -6,7 +6,6 @@ would have made itself.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from stenobird.ports import JobRecord, ResumePoint
     from stenobird.storage.job_store import JobStore
     from stenobird.transcript import Segment
-
-_PAGE = 500
 
 
 async def carry_over(
@@ -46,16 +43,5 @@ async def carry_over(
         or (preview.engine, preview.model) != (engine, model)
     ):
         return replace(point, checkpoint=None, fingerprint=None), ()
-    return replace(point, checkpoint=kept.checkpoint), await _chunks(store, preview.id, kept.chunks)
-
-
-async def _chunks(store: JobStore, job_id: str, count: int) -> tuple[Segment, ...]:
-    segments: list[Segment] = []
-    seq = 0
-    while len(segments) < count and (page := await store.events_after(job_id, seq, limit=_PAGE)):
-        for row in page:
-            if row.event != "transcript" or len(segments) == count:
-                continue
-            segments.append(read_segment(json.loads(row.data)))
-        seq = page[-1].seq
-    return tuple(segments)
+    chunks = [row.data for row in await store.all_events(preview.id) if row.event == "transcript"]
+    return replace(point, checkpoint=kept.checkpoint), tuple(map(read_segment, chunks[: kept.chunks]))

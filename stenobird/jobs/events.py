@@ -6,14 +6,13 @@ those bytes. Fields are in the order of the published examples; fields that are 
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from stenobird.bodies import Body, Omittable
-from stenobird.ports import GapReason, JobStatus, NewEvent
+from stenobird.ports import RESULT_READY, TERMINAL, GapReason, JobStatus, NewEvent
 from stenobird.transcript import Segment, Transcript
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 POLL_SECONDS = 2
 """`retry_after_seconds` of a running job."""
 
-TERMINAL: frozenset[JobStatus] = frozenset({"completed", "preview_complete", "failed", "cancelled"})
 GAP_REASONS: Final[Mapping[GapReason, str]] = {
     "disconnected": "the connection to the stream broke",
     "expired": "the stream no longer has them",
@@ -34,7 +32,6 @@ GAP_REASONS: Final[Mapping[GapReason, str]] = {
 }
 """Why audio is missing, as text for people."""
 _SEGMENT: Final = TypeAdapter(Segment)
-RESULT_READY: frozenset[JobStatus] = frozenset({"completed", "preview_complete"})
 
 
 class EventData(BaseModel):
@@ -311,7 +308,7 @@ def read_segments(events: Iterable[EventRow]) -> tuple[Segment, ...]:
     labels: dict[int, SpeakerLabel] = {}
     for event in events:
         if event.event == "transcript":
-            segments.append(read_segment(json.loads(event.data)))
+            segments.append(read_segment(event.data))
         elif event.event == "speakers":
             labels |= read_labels(event.data)
     return tuple(_labelled(one, labels.get(index)) for index, one in enumerate(segments))
@@ -330,6 +327,6 @@ def _labelled(segment: Segment, label: SpeakerLabel | None) -> Segment:
     return replace(segment, speaker=label.speaker, overlap=bool(label.overlap), words=words)
 
 
-def read_segment(data: Mapping[str, Any]) -> Segment:
+def read_segment(data: str) -> Segment:
     """Return the segment that the data of a `transcript` event holds."""
-    return _SEGMENT.validate_python(data)
+    return _SEGMENT.validate_json(data)

@@ -9,7 +9,6 @@ had reached, a function of the audio alone, so every run writes the same events.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -37,7 +36,6 @@ MOST_WAITING_SAMPLES: Final = 600 * SAMPLE_RATE
 """Audio that may wait for the speaker host (19 MB); then recognition waits too."""
 UNLABELLED: Final = "Speakers are not labelled: the worker has no models for it (STENOBIRD_SPEAKER_MODEL)."
 """The warning of a job whose worker can't label it: the words are worth more than another try elsewhere."""
-_EVENT_PAGE: Final = 500
 _SAMPLE_BYTES: Final = 2
 
 _log = structlog.get_logger(__name__)
@@ -80,14 +78,11 @@ class JobLabelling:
         self._reached = reached
         self._windows = [unpack(window) for window in await store.voices(self._job.id)]
         self._committed = len(self._windows)
-        seq = 0
-        while page := await store.events_after(self._job.id, seq, limit=_EVENT_PAGE):
-            for row in page:
-                if row.event == "transcript":
-                    self._spans.append(_span(read_segment(json.loads(row.data))))
-                elif row.event == "speakers":
-                    self._labels |= read_labels(row.data)
-            seq = page[-1].seq
+        for row in await store.all_events(self._job.id):
+            if row.event == "transcript":
+                self._spans.append(_span(read_segment(row.data)))
+            elif row.event == "speakers":
+                self._labels |= read_labels(row.data)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

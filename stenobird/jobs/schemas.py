@@ -291,29 +291,18 @@ class TranscriptStatus(Body):
     def of(cls, job: JobRecord) -> Self:
         """Return the status of a job. `retry_after_seconds` is 0 when the job has ended."""
         links = JobEvents(job.id, job.base_url)
+        open_job = not job.terminal
         fields = {
-            "id": job.id,
-            "status": job.status,
-            "mode": job.mode,
+            **cls.same_fields(job),
             "status_url": links.status_url,
             "poll_url": links.status_url,
             "events_url": links.events_url,
             "result_url": links.result_url,
-            "terminal": job.terminal,
-            "result_ready": job.result_ready,
-            "retry_after_seconds": 0 if job.terminal else POLL_SECONDS,
-            "stage": job.stage,
-            "audio_url": job.audio_url,
-            "created_at": job.created_at,
-            "completed_at": job.completed_at,
-            "source": job.source,
+            "retry_after_seconds": POLL_SECONDS if open_job else 0,
             "progress": _progress(job),
-            "language": job.language,
-            "billable_minutes": job.billable_minutes,
-            "warning": job.warning,
             "speaker_names": job.extra.speaker_names,
-            "cancel_requested": True if job.cancel_requested and not job.terminal else None,
-            "stop_requested": True if job.stop_requested_at is not None and not job.terminal else None,
+            "cancel_requested": True if job.cancel_requested and open_job else None,
+            "stop_requested": True if job.stop_requested_at is not None and open_job else None,
             "gap_seconds": _gap_seconds(job),
             "now_playing": job.extra.now_playing,
         }
@@ -446,22 +435,11 @@ class TranscriptResult(Body):
         ]
         return cls.model_validate(
             {
-                "id": job.id,
-                "status": job.status,
-                "mode": job.mode,
-                "text": transcript.text,
+                **cls.same_fields(job),
+                **cls.same_fields(transcript),
                 "segments": segments,
-                "language": transcript.language,
-                "duration_seconds": transcript.duration_seconds,
-                "source": job.source,
-                "engine": job.engine,
-                "model": job.model,
                 "billable_minutes": job.billable_minutes or 0,
-                "created_at": job.created_at,
-                "completed_at": job.completed_at,
-                "warning": job.warning,
                 "gap_seconds": _gap_seconds(job),
-                "speaker_names": transcript.speaker_names,
             }
         )
 

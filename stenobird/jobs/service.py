@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from stenobird.jobs.spec import JobSpec, RequestChecks
     from stenobird.jobs.tail import Page, Take
-    from stenobird.ports import Caller, Clock, EventRow, JobPage, JobRecord, Mode, Origin, Wakeups
+    from stenobird.ports import Caller, Clock, JobPage, JobRecord, Mode, Origin, Wakeups
     from stenobird.storage.job_store import JobStore
     from stenobird.storage.queue_store import QueueStore
     from stenobird.transcript import Transcript
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 ID_DIGITS: Final = 22
-RESULT_PAGE: Final = 1000
 MAX_LIST: Final = 100
 
 
@@ -256,14 +255,10 @@ class JobService:
         Raises `TranscriptNotFound` for a job that was deleted since `job` was read: what is left of its text
         must not pass for all of it.
         """
-        rows: list[EventRow] = []
-        seq = 0
-        while page := await self._store.events_after(job.id, seq, limit=RESULT_PAGE):
-            rows += (row for row in page if row.event in {"transcript", "speakers"})
-            seq = page[-1].seq
-        if seq < job.last_seq:
+        events = await self._store.all_events(job.id)
+        if not events or events[-1].seq < job.last_seq:
             raise TranscriptNotFound
-        return read_transcript(job, rows)
+        return read_transcript(job, events)
 
     async def cancel_or_delete(
         self, job_id: str, caller: Caller | None, origin: Origin = "stenobird"

@@ -12,7 +12,6 @@ import asyncio
 from collections import deque
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import structlog
@@ -57,9 +56,11 @@ class JobTails:
     def __init__(
         self, store: JobStore, wakeups: Wakeups, clock: Clock, *, poll_seconds: float, ping_seconds: float
     ) -> None:
-        self._open = partial(
-            JobTail, store, wakeups, clock, poll_seconds=poll_seconds, ping_seconds=ping_seconds
-        )
+        self.store = store
+        self.wakeups = wakeups
+        self.clock = clock
+        self.poll_seconds = poll_seconds
+        self.ping_seconds = ping_seconds
         self._tails: dict[str, JobTail] = {}
 
     def __len__(self) -> int:
@@ -70,7 +71,7 @@ class JobTails:
         """Join the readers of a job, whose log has reached `last_seq`, for as long as the context lasts."""
         tail = self._tails.get(job_id)
         if tail is None:
-            tail = self._tails[job_id] = self._open(job_id, max(0, last_seq - EVENT_PAGE))
+            tail = self._tails[job_id] = JobTail(self, job_id, max(0, last_seq - EVENT_PAGE))
         tail.readers += 1
         try:
             yield tail
@@ -84,24 +85,11 @@ class JobTails:
 class JobTail:
     """The newest events of one job with a `seq` above `start`, as of the last read of its log."""
 
-    def __init__(
-        self,
-        store: JobStore,
-        wakeups: Wakeups,
-        clock: Clock,
-        job_id: str,
-        start: int,
-        *,
-        poll_seconds: float,
-        ping_seconds: float,
-    ) -> None:
+    def __init__(self, tails: JobTails, job_id: str, start: int) -> None:
         self.readers = 0
-        self._store = store
-        self._wakeups = wakeups
-        self._clock = clock
+        self._tails = tails
+        self._clock = tails.clock
         self._job_id = job_id
-        self._poll_seconds = poll_seconds
-        self._ping_seconds = ping_seconds
         self._resources = AsyncExitStack()
         self._watch: Watch | None = None
         self._kept: list[EventRow] = []
@@ -111,7 +99,7 @@ class JobTail:
         """What has been cut from the kept events since the last read."""
         self._ended = False
         self._pings = 0
-        self._item_at = clock.monotonic()
+        self._item_at = self._clock.monotonic()
         """When the readers were last sent something."""
         self._leading = False
         self._behind = True
@@ -132,7 +120,7 @@ class JobTail:
         reader = _Reader(seq, take, self._pings)
         while True:
             if reader.seq < self._end - len(self._kept):
-                rows = await self._store.events_after(self._job_id, reader.seq, limit=EVENT_PAGE)
+                rows = await self._tails.store.events_after(self._job_id, reader.seq, limit=EVENT_PAGE)
                 return tuple(rows) or None
             if reader.seq < self._end:
                 return self._page(reader.seq)
@@ -169,11 +157,13 @@ class JobTail:
         try:
             if self._watch is None:
                 # It starts before the first read, so that no commit is missed between the two.
-                self._watch = await self._resources.enter_async_context(self._wakeups.watch(self._job_id))
+                self._watch = await self._resources.enter_async_context(
+                    self._tails.wakeups.watch(self._job_id)
+                )
             while True:
                 if not self._behind:
                     silence = self._clock.monotonic() - self._item_at
-                    await self._watch.wait(min(self._poll_seconds, self._ping_seconds - silence))
+                    await self._watch.wait(min(self._tails.poll_seconds, self._tails.ping_seconds - silence))
                 start = self._end
                 if await self._read() or self._ended or self._ping():
                     self._item_at = self._clock.monotonic()
@@ -215,9 +205,9 @@ class JobTail:
     async def _read(self) -> bool:
         """Read a page of the log; return whether it has new events."""
         try:
-            page = await self._store.events_after(self._job_id, self._end, limit=EVENT_PAGE)
+            page = await self._tails.store.events_after(self._job_id, self._end, limit=EVENT_PAGE)
             # The job may have ended before its first reader came, or have been deleted since.
-            job = None if page else await self._store.get(self._job_id)
+            job = None if page else await self._tails.store.get(self._job_id)
         except StorageUnavailable:
             # Nobody is disconnected, since all would come back.
             self._behind = False
@@ -234,7 +224,7 @@ class JobTail:
         return True
 
     def _ping(self) -> bool:
-        due = self._clock.monotonic() - self._item_at >= self._ping_seconds
+        due = self._clock.monotonic() - self._item_at >= self._tails.ping_seconds
         self._pings += due
         return due
 

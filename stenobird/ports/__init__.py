@@ -39,6 +39,8 @@ from stenobird.ports.audio import (
     VerdictSink,
 )
 from stenobird.ports.jobs import (
+    RESULT_READY,
+    TERMINAL,
     Attempt,
     CarryPoint,
     Claim,

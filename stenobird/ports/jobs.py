@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 JobStatus: TypeAlias = Literal[
     "queued", "transcribing", "completed", "preview_complete", "failed", "cancelled"
 ]
+RESULT_READY: Final[frozenset[JobStatus]] = frozenset({"completed", "preview_complete"})
+TERMINAL: Final = RESULT_READY | {"failed", "cancelled"}
 Mode: TypeAlias = Literal["preview", "full", "test"]
 QueueSwitch: TypeAlias = Literal["paused", "draining"]
 StopRequest: TypeAlias = Literal["cancel", "stop"]
@@ -154,12 +156,12 @@ class JobRecord:
     @property
     def terminal(self) -> bool:
         """Whether nothing more will be committed for this job."""
-        return self.status in {"completed", "preview_complete", "failed", "cancelled"}
+        return self.status in TERMINAL
 
     @property
     def result_ready(self) -> bool:
         """Whether the result can be fetched."""
-        return self.status in {"completed", "preview_complete"}
+        return self.status in RESULT_READY
 
     def units(self, minutes: int) -> int:
         """Return what that many minutes of this job cost, in wallet units."""

@@ -67,6 +67,8 @@ OPEN_JOBS_RETRY_SECONDS: Final = 10
 DRAINING_RETRY_SECONDS: Final = 60
 WRITE_ATTEMPTS: Final = 3
 """Attempts of one write when connections break; then the database counts as down."""
+EVENT_PAGE: Final = 1000
+"""Events read at a time when all of a job's are read."""
 PURGE_BATCH: Final = 200
 """Jobs deleted in one transaction, so that a purge never locks the writer for long."""
 
@@ -236,6 +238,13 @@ class JobStore:
         page = {"job": job_id, "after": seq, "most": limit}
         async with self.database.read(once=True) as connection:
             return [EventRow(*row) for row in await connection.execute(_EVENTS_AFTER, page)]
+
+    async def all_events(self, job_id: str) -> list[EventRow]:
+        """Return all committed events, in order."""
+        found: list[EventRow] = []
+        while page := await self.events_after(job_id, found[-1].seq if found else 0, limit=EVENT_PAGE):
+            found += page
+        return found
 
     async def voices(self, job_id: str) -> list[bytes]:
         """Return what the commits of a running job have kept of its voices, by number."""

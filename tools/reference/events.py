@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stenobird.errors import AudioSourceNotFound
 from stenobird.jobs import events
 from stenobird.jobs.events import JobEvents, Progress, SpeakerLabel
-from stenobird.ports import EventRow, JobStatus
+from stenobird.ports import RESULT_READY, TERMINAL, EventRow, JobStatus
 from stenobird.sources import Stage
 from stenobird.transcript import Segment, Word
 from stenobird.web.sse import RETRY_MILLISECONDS, encode_event
@@ -149,7 +149,7 @@ def events_page() -> str:
         table(
             ("Status", "Terminal", "Result"),
             (
-                [f"`{status}`", "yes" if status in events.TERMINAL else "", _result(status)]
+                [f"`{status}`", "yes" if status in TERMINAL else "", _result(status)]
                 for status in typing.get_args(JobStatus)
             ),
         ),
@@ -195,7 +195,7 @@ def _wire(number: int, event: NewEvent) -> str:
 
 
 def _result(status: str) -> str:
-    if status in events.RESULT_READY:
+    if status in RESULT_READY:
         return "the transcript"
     return {"failed": "422, the error", "cancelled": "410 `transcript_cancelled`"}.get(
         status, "409 `transcript_not_ready`"
