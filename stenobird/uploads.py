@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections import Counter
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
@@ -104,7 +105,7 @@ class UploadService:
         self._clock = clock
         self._max_bytes = max_bytes
         self._quotas = {"total_bytes": quota_bytes, "account_bytes": account_quota_bytes}
-        self._writers: dict[str, int] = {}
+        self._writers: Counter[str] = Counter()
 
     def new_id(self) -> str:
         """Return an unguessable id for a slot: 80 random bits."""
@@ -177,19 +178,17 @@ class UploadService:
 
     @contextmanager
     def _writing(self, upload_id: str) -> Iterator[None]:
-        writers = self._writers.get(upload_id, 0)
+        writers = self._writers[upload_id]
         if writers >= MAX_WRITERS:
             raise QueueBusy(
                 f"{writers} requests are sending bytes for this upload already. Wait until one has ended.",
                 retry_after_seconds=WRITERS_RETRY_SECONDS,
             )
-        self._writers[upload_id] = writers + 1
+        self._writers[upload_id] += 1
         try:
             yield
         finally:
-            self._writers[upload_id] -= 1
-            if self._writers[upload_id] == 0:
-                del self._writers[upload_id]
+            self._writers -= Counter([upload_id])  # keeps only what is above 0
 
     async def _reserved(self, slot: UploadRecord, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """Yield the chunks, and keep room for the rest. Raises `UploadSlotExpired` and `QueueBusy`."""

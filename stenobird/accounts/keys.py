@@ -87,14 +87,10 @@ def mint(mode: KeyMode, *, family: KeyFamily = "sb") -> APIKey:
 def parse(text: str) -> APIKey | None:
     """Parse a key; return `None` if the text is not a key or its checksum is wrong."""
     match = _KEY.fullmatch(text)
-    if match is None:
-        return None
-    body = match[3]
-    if _checksum(body[:RANDOM_DIGITS]) != body[RANDOM_DIGITS:]:
+    if match is None or _checksum(match[3][:RANDOM_DIGITS]) != match[3][RANDOM_DIGITS:]:
         return None
     family: KeyFamily = "sb" if match[1] == "sb" else "alef_sk"
-    mode: KeyMode = "live" if match[2] == "live" else "test"
-    return APIKey(family, mode, body)
+    return APIKey(family, "live" if match[2] == "live" else "test", match[3])
 
 
 def random_base62(digits: int) -> str:
@@ -145,8 +141,8 @@ class KeyService:
             )
             account_id = operator.id
         key = mint(mode, family=family)
-        record = await self._store.add_key(_new(key, account_id, name, scope), by=OPERATOR)
-        return key.secret, record
+        record = new_record(key, name, account_id=account_id, scope=scope)
+        return key.secret, await self._store.add_key(record, by=OPERATOR)
 
     async def list(self, account_id: str | None = None) -> list[KeyRecord]:
         """Return an account's keys (all keys for `None`), revoked ones included, oldest first."""
@@ -185,10 +181,9 @@ class KeyService:
             raise LiveKeyRequired("A test key creates test keys only. Use a live key of the account.")
         _check_name(name)
         key = mint(mode, family=family)
-        record = await self._store.add_key(
-            _new(key, caller.account_id, name, scope), by=caller.api_key_id, max_valid=MAX_OWN_KEYS
-        )
-        return key.secret, record
+        record = new_record(key, name, account_id=caller.account_id, scope=scope)
+        added = await self._store.add_key(record, by=caller.api_key_id, max_valid=MAX_OWN_KEYS)
+        return key.secret, added
 
     async def own_list(self, caller: Caller) -> Sequence[KeyRecord]:
         """Return the account's keys, including revoked ones, oldest first; a test key sees test keys only."""
@@ -246,13 +241,15 @@ class KeyService:
 
     async def _replace(self, old: KeyRecord, *, by: str) -> tuple[str, KeyRecord]:
         key = mint(old.mode)
-        record = await self._store.rotate_key(old.id, _new(key, old.account_id, old.name, old.scope), by=by)
-        if record is None:
+        record = new_record(key, old.name, account_id=old.account_id, scope=old.scope)
+        rotated = await self._store.rotate_key(old.id, record, by=by)
+        if rotated is None:
             raise KeyNotFound("This key is already revoked. Create a new one.")
-        return key.secret, record
+        return key.secret, rotated
 
 
-def _new(key: APIKey, account_id: str, name: str, scope: KeyScope) -> NewKey:
+def new_record(key: APIKey, name: str, *, account_id: str = "", scope: KeyScope = "full_access") -> NewKey:
+    """Return the record to store of a new key. Billing's store fills in the account."""
     return NewKey(
         id=f"key_{secrets.token_hex(10)}",
         account_id=account_id,

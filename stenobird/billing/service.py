@@ -15,7 +15,6 @@ from stenobird.accounts import keys
 from stenobird.billing.schemas import BillingView
 from stenobird.billing.standing import week_start
 from stenobird.errors import BillingUnavailable, InvalidRequest, MissingAPIKey, QueueBusy, StorageUnavailable
-from stenobird.ports import NewKey
 from stenobird.ports.billing import Checkout, GatewayError
 
 if TYPE_CHECKING:
@@ -143,9 +142,10 @@ class BillingService:
 
     async def redeem(self, claim: str) -> str | None:
         """Create the account's key and return it. `None` for a claim that is unknown or already used."""
-        key, record = _new_key("checkout")
+        key = keys.mint("live")
+        record = keys.new_record(key, "checkout")
         checkout = await self._store.redeem_claim(_hash(claim), record, now=self._clock.time())
-        return key if checkout is not None else None
+        return key.secret if checkout is not None else None
 
     # --- webhooks ---------------------------------------------------------------------------------------
 
@@ -174,13 +174,11 @@ class BillingService:
                 subscription = await self.standing.gateway.subscription(account.subscription_id)
                 receipt = subscription.latest_receipt_url if subscription is not None else None
         return BillingView(
+            **BillingView.same_fields(account),
             account_id=account.id,
-            email=account.email,
             plan=account.tier,
-            state=account.state,
             subscribed=account.subscription_id is not None and account.state != "cancelled",
             price=PRICE,
-            spending_cap_minutes=account.spending_cap_minutes,
             week_started_at=since,
             week_minutes=minutes,
             jobs_under_way=under_way,
@@ -257,9 +255,10 @@ class BillingService:
 
     async def recover_key(self, token: str) -> str | None:
         """Create a new key for a mailed token and return it. `None` for an unknown or used token."""
-        key, record = _new_key("recovered")
+        key = keys.mint("live")
+        record = keys.new_record(key, "recovered")
         account_id = await self._store.redeem_recovery(_hash(token), record, now=self._clock.time())
-        return key if account_id is not None else None
+        return key.secret if account_id is not None else None
 
     # --- inside -----------------------------------------------------------------------------------------
 
@@ -296,20 +295,6 @@ def _may_see(checkout: Checkout, browser: str | None) -> bool:
     if checkout.browser_hash is None:
         return True
     return browser is not None and hmac.compare_digest(checkout.browser_hash, _hash(browser))
-
-
-def _new_key(name: str) -> tuple[str, NewKey]:
-    key = keys.mint("live")
-    record = NewKey(
-        id=f"key_{secrets.token_hex(10)}",
-        account_id="",  # filled in by the store
-        name=name,
-        key_hash=key.key_hash,
-        mode="live",
-        scope="full_access",
-        last_four_chars=key.last_four_chars,
-    )
-    return key.secret, record
 
 
 def _hash(secret: str) -> str:

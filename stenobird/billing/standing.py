@@ -102,7 +102,7 @@ class BillingStanding:
             disputes = []
             for known in dict.fromkeys([*account.disputes, *([dispute_id] if dispute_id else [])]):
                 dispute = await self.gateway.dispute(known)
-                if dispute is not None and dispute[0] != "won":
+                if dispute is not None and not dispute[0]:
                     disputes.append(known)
             state = subscription.state if subscription is not None else "cancelled"
             stored = await self._store.apply_state(

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from stenobird.config import Settings
     from stenobird.ports import AccountState
-    from stenobird.ports.billing import DisputeOutcome
 
 API_VERSION: Final = "2026-10-28.endive"
 """Pinned: the shapes below are those of this version, even if the library's default changes."""
@@ -177,7 +176,6 @@ class StripeGateway:
         return SubscriptionStatus(
             # A status that Stripe adds one day is no reason to work for nothing.
             state=_STATES.get(subscription.status, "past_due"),
-            status=subscription.status,
             anchor_at=subscription.billing_cycle_anchor,
             latest_receipt_url=getattr(subscription.latest_invoice, "hosted_invoice_url", None),
         )
@@ -191,19 +189,16 @@ class StripeGateway:
             ),
         )
 
-    async def dispute(self, dispute_id: str) -> tuple[DisputeOutcome, str | None] | None:
-        """Return the current outcome of a dispute and the customer who paid; `None` if it does not exist."""
+    async def dispute(self, dispute_id: str) -> tuple[bool, str | None] | None:
+        """Return whether a dispute was won, and the customer who paid; `None` if it does not exist."""
         dispute = await _existing(
             "look at a dispute",
             self._client.v1.disputes.retrieve_async(dispute_id, {"expand": ["charge"]}, _RETRIED),
         )
         if dispute is None:
             return None
-        outcome: DisputeOutcome = "won" if dispute.status in _WON else "open"
-        if dispute.status == "lost":
-            outcome = "lost"
         customer = getattr(dispute.charge, "customer", None)
-        return outcome, _id(customer) if customer is not None else None
+        return dispute.status in _WON, _id(customer) if customer is not None else None
 
     async def portal_url(self, customer_id: str, *, return_url: str) -> str:
         """Return a short-lived link to the customer portal: payment method, receipts, cancellation."""
@@ -393,10 +388,9 @@ def _translated(exc: stripe.StripeError, what: str) -> GatewayError:
         # Without the message, which quotes the end of the key.
         _log.warning("stripe_unavailable", kind=type(exc).__name__, **facts)
         return NotDone() if isinstance(exc, stripe.RateLimitError) else KeyRefused()
-    if isinstance(exc, stripe.APIConnectionError) or exc.http_status is None or exc.http_status >= 500:
-        return OutcomeUnknown()
-    if exc.http_status == 409:
-        # Another request with this idempotency key is running and may succeed.
+    status = exc.http_status
+    # 409: another request with this idempotency key is running and may succeed.
+    if isinstance(exc, stripe.APIConnectionError) or status is None or status == 409 or status >= 500:
         return OutcomeUnknown()
     if isinstance(exc, stripe.IdempotencyError):
         return Refused(
@@ -421,15 +415,10 @@ def _stored_event(payload: bytes) -> StoredEvent:
     """Return the ids of a signed snapshot or thin event. Raises `InvalidSignature` if it is neither."""
     try:
         event = json.loads(payload)
-        object_id: Any = None
-        customer: Any = None
-        if event["object"] == "v2.core.event":
-            object_id = (event.get("related_object") or {}).get("id")
-        else:
-            about = event["data"]["object"]
-            object_id = about.get("id")
-            if about.get("object") in _OF_CUSTOMER:
-                customer = about.get("customer")
+        thin = event["object"] == "v2.core.event"
+        about = (event.get("related_object") or {}) if thin else event["data"]["object"]
+        object_id = about.get("id")
+        customer = about.get("customer") if not thin and about.get("object") in _OF_CUSTOMER else None
         texts: Sequence[Any] = (event["id"], event["type"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise InvalidSignature("The webhook's body is not a Stripe event.") from exc

@@ -141,7 +141,7 @@ class Metering:
         in_time = []
         for row in rows:
             if row.customer_id is None:
-                await self._settle([row], error="The account has no Stripe customer any more.")
+                await self._refused(row, "The account has no Stripe customer any more.")
             elif self._clock.time() - row.attempted_at < DEDUPE_SECONDS:
                 in_time.append(row)
             else:
@@ -194,7 +194,7 @@ class Metering:
             await self._delay(row, error, certain=True)
             return error
         except Refused as error:
-            await self._settle([row], error=error.message)
+            await self._refused(row, error.message)
         else:
             sent.append(row.job_id)
         return None
@@ -205,12 +205,9 @@ class Metering:
             row, until=self._clock.time() + delay, certain=certain, error=str(error)
         )
 
-    async def _settle(self, rows: Sequence[MeterRow], *, error: str) -> None:
-        for row in rows:
-            _log.error("meter_event_refused", job_id=row.job_id, reason=error)
-        await self._store.settle_usage(
-            [row.job_id for row in rows], "rejected", now=self._clock.time(), error=error
-        )
+    async def _refused(self, row: MeterRow, error: str) -> None:
+        _log.error("meter_event_refused", job_id=row.job_id, reason=error)
+        await self._store.settle_usage([row.job_id], "rejected", now=self._clock.time(), error=error)
 
     async def _settle_doubt(self, row: MeterRow, customer_id: str) -> None:
         """Find out from its minute's summary whether Stripe counted a row; mark it sent, or send it again.

@@ -153,15 +153,11 @@ class Refused(GatewayError, retryable=False):
     """The payment service refused the request. The operator finds the reason in the log."""
 
 
-DisputeOutcome: TypeAlias = Literal["open", "won", "lost"]
-
-
 @dataclass(frozen=True, slots=True)
 class SubscriptionStatus:
-    """The current state of a subscription. `status` is Stripe's own value."""
+    """The current state of a subscription."""
 
     state: AccountState
-    status: str
     anchor_at: float | None
     latest_receipt_url: str | None = None
 
