@@ -15,7 +15,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from itertools import accumulate, groupby
+from itertools import accumulate, chain, groupby
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -45,13 +45,15 @@ class Cue:
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """A piece of text that stays on one line; `glued` means that no space precedes it."""
+    """A piece of text that stays on one line. `text` starts with a space if one precedes it.
+
+    `columns` is the width without that space.
+    """
 
     text: str
     columns: int
     start: float
     end: float
-    glued: bool
 
 
 def cues(transcript: Transcript) -> Iterator[Cue]:
@@ -121,36 +123,32 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _tokens(segment: Segment) -> list[_Token]:
-    text = clean(segment.text)
     if segment.words and _spells(segment):
         return list(_timed_tokens(segment.words))
-    return list(_spread(_pieces(text), segment.start, segment.end))
+    return list(_spread(_pieces(clean(segment.text)), segment.start, segment.end))
 
 
 def _timed_tokens(words: Sequence[Word]) -> Iterator[_Token]:
     after_space = True
     for word in words:
         pieces = _pieces(clean(word.text))
-        glued = not (after_space or word.text[:1].isspace())
-        for token in _spread(pieces, word.start, word.end):
-            yield _Token(token.text, token.columns, token.start, token.end, token.glued or glued)
-            glued = False
+        if pieces and not (after_space or word.text[0].isspace()):
+            pieces[0] = pieces[0].removeprefix(" ")
+        yield from _spread(pieces, word.start, word.end)
         after_space = word.text[-1:].isspace() if pieces else after_space or bool(word.text)
 
 
-def _pieces(text: str) -> list[tuple[str, bool]]:
-    """Split clean text into pieces that fit on one line, each with whether it is glued to its predecessor."""
-    pieces: list[tuple[str, bool]] = []
+def _pieces(text: str) -> list[str]:
+    """Split clean text into pieces that fit on one line; each starts with the space that precedes it."""
+    pieces: list[str] = []
     for word in text.split():
-        glued = False
         if columns(word) <= LINE_COLUMNS // 2:
-            pieces.append((word, glued))
-            continue
-        # Scripts without spaces: cut after their punctuation, then by width.
-        for clause in filter(None, _IDEOGRAPHIC_STOP.split(word)):
-            for piece in _slices(clause):
-                pieces.append((piece, glued))
-                glued = True
+            pieces.append(f" {word}")
+        else:
+            # Scripts without spaces: cut after their punctuation, then by width.
+            clauses = filter(None, _IDEOGRAPHIC_STOP.split(word))
+            first, *others = chain.from_iterable(map(_slices, clauses))
+            pieces += [f" {first}", *others]
     return pieces
 
 
@@ -171,16 +169,16 @@ def _slices(word: str) -> Iterator[str]:
     yield piece
 
 
-def _spread(pieces: Sequence[tuple[str, bool]], start: float, end: float) -> Iterator[_Token]:
+def _spread(pieces: Sequence[str], start: float, end: float) -> Iterator[_Token]:
     """Divide the time from `start` to `end` among the pieces in proportion to their width."""
-    widths = [max(1, columns(text)) for text, _ in pieces]
-    total = sum(widths)
+    widths = [columns(piece.removeprefix(" ")) for piece in pieces]
+    total = sum(max(1, width) for width in widths)
     seconds = max(0.0, end - start)
     done = 0
-    for (text, glued), width in zip(pieces, widths, strict=True):
+    for piece, width in zip(pieces, widths, strict=True):
         begin = start + seconds * done / total
-        done += width
-        yield _Token(text, columns(text), begin, start + seconds * done / total, glued)
+        done += max(1, width)
+        yield _Token(piece, width, begin, start + seconds * done / total)
 
 
 # --- from tokens to cues ------------------------------------------------------------------------------------
@@ -190,16 +188,18 @@ class _Widths:
     """Widths of any run of tokens in constant time."""
 
     def __init__(self, tokens: Sequence[_Token]) -> None:
-        self._gaps = [0 if token.glued else 1 for token in tokens]
-        self._ends = list(
-            accumulate((t.columns + gap for t, gap in zip(tokens, self._gaps, strict=True)), initial=0)
-        )
+        self._tokens = tokens
+        self._gaps = [int(token.text.startswith(" ")) for token in tokens]
+        widths = (token.columns + gap for token, gap in zip(tokens, self._gaps, strict=True))
+        self._ends = list(accumulate(widths, initial=0))
 
     def of(self, first: int, last: int) -> int:
         return self._ends[last] - self._ends[first] - self._gaps[first]
 
     def fits(self, first: int, last: int) -> bool:
-        """Whether tokens `first` to `last` (exclusive) fit on two lines."""
+        """Whether tokens `first` to `last` (exclusive) may be a cue: they are short, and fit on two lines."""
+        if self._tokens[last - 1].end - self._tokens[first].start > MAX_CUE_SECONDS:
+            return False
         if last - first == 1 or self.of(first, last) <= LINE_COLUMNS:
             return True
         # The first line takes as many tokens as fit; the rest must fit on the second.
@@ -213,14 +213,14 @@ def _cut(tokens: Sequence[_Token]) -> list[tuple[int, int]]:
     if not tokens:
         return []
     widths = _Widths(tokens)
-    if _may_be_a_cue(tokens, widths, 0, len(tokens)):
+    if widths.fits(0, len(tokens)):
         return [(0, len(tokens))]
     best: list[tuple[float, int]] = [(0.0, 0)]
     for last in range(1, len(tokens) + 1):
         choice = (math.inf, last - 1)
         ending = _break_penalty(tokens[last - 1].text) if last < len(tokens) else 0.0
         for first in range(last - 1, -1, -1):
-            if first < last - 1 and not _may_be_a_cue(tokens, widths, first, last):
+            if first < last - 1 and not widths.fits(first, last):
                 break
             slack = max(0.0, 1 - widths.of(first, last) / _CUE_COLUMNS)
             choice = min(choice, (best[first][0] + 0.5 + slack**2 + ending, first))
@@ -232,10 +232,6 @@ def _cut(tokens: Sequence[_Token]) -> list[tuple[int, int]]:
         ranges.append((first, last))
         last = first
     return ranges[::-1]
-
-
-def _may_be_a_cue(tokens: Sequence[_Token], widths: _Widths, first: int, last: int) -> bool:
-    return tokens[last - 1].end - tokens[first].start <= MAX_CUE_SECONDS and widths.fits(first, last)
 
 
 def _break_penalty(text: str) -> float:
@@ -260,9 +256,7 @@ def _lines(tokens: Sequence[_Token]) -> tuple[str, ...]:
 
 
 def _join(tokens: Sequence[_Token]) -> str:
-    return "".join(
-        token.text if index == 0 or token.glued else f" {token.text}" for index, token in enumerate(tokens)
-    )
+    return "".join(token.text for token in tokens).removeprefix(" ")
 
 
 _VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -320,7 +314,7 @@ RIGHT_TO_LEFT_MARK: Final = "\u200f"
 _STRONG: Final = frozenset({"L", "R", "AL"})
 """Classes of characters that have a direction of their own."""
 
-_TAGS: Final = {
+RIGHT_TO_LEFT_TAGS: Final = {
     "ar": "ar-SA",
     "fa": "fa-IR",
     "he": "he-IL",
@@ -332,16 +326,6 @@ _TAGS: Final = {
 """Right-to-left languages that Whisper knows, and their tags in word processors."""
 
 
-def speaks_right_to_left(language: str | None) -> bool:
-    """Return whether the language (ISO 639-1) is written from right to left."""
-    return language in _TAGS
-
-
-def tag_of(language: str | None) -> str | None:
-    """Return the full tag of a right-to-left language, `None` for others."""
-    return _TAGS.get(language or "")
-
-
 def is_right_to_left(text: str, language: str | None = None) -> bool:
     """Return whether a paragraph is set from right to left.
 
@@ -350,7 +334,7 @@ def is_right_to_left(text: str, language: str | None = None) -> bool:
     character is strong.
     """
     directions = [kind != "L" for char in text if (kind := unicodedata.bidirectional(char)) in _STRONG]
-    if speaks_right_to_left(language):
+    if language in RIGHT_TO_LEFT_TAGS:
         return any(directions) or not directions
     return bool(directions) and directions[0]
 

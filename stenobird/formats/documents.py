@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from stenobird.formats.cues import (
+    RIGHT_TO_LEFT_TAGS,
     clean,
     columns,
     ends_sentence,
     introduction,
     is_right_to_left,
-    tag_of,
     turns,
 )
 from stenobird.transcript import Segment
@@ -91,18 +91,10 @@ def json(transcript: Transcript) -> str:
 
 
 def _segment(number: int, segment: Segment) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "id": number,
-        "start": segment.start,
-        "end": segment.end,
-        "text": segment.text,
-    }
-    if segment.language is not None:
-        row["language"] = segment.language
-    if segment.confidence is not None:
-        row["confidence"] = segment.confidence
-    if segment.speaker is not None:
-        row["speaker"] = segment.speaker
+    row: dict[str, Any] = {"id": number, "start": segment.start, "end": segment.end, "text": segment.text}
+    for name in ("language", "confidence", "speaker"):
+        if (value := getattr(segment, name)) is not None:
+            row[name] = value
     if segment.overlap:
         row["overlap"] = True
     if segment.words:
@@ -187,7 +179,7 @@ def _mark(run: Run, language: str | None) -> None:
     from docx.oxml.ns import qn  # noqa: PLC0415
 
     run.font.rtl = True
-    if (tag := tag_of(language)) is not None:
+    if (tag := RIGHT_TO_LEFT_TAGS.get(language or "")) is not None:
         element = OxmlElement("w:lang")
         element.set(qn("w:bidi"), tag)
         run._r.get_or_add_rPr().insert_element_before(  # noqa: SLF001  # nor has it a language of a run
