@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import re
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -27,13 +27,7 @@ from stenobird.web.alefbot.schemas import (
 )
 from stenobird.web.openapi import Answer, Operation, header, json_of, path, query
 from stenobird.web.representations import attachment, field_values, json_response, no_content, revalidated
-from stenobird.web.requests import (
-    base_url_of,
-    body_chunks,
-    json_object,
-    services_of,
-    whole_number,
-)
+from stenobird.web.requests import base_url_of, body_chunks, json_object, services_of, whole_number
 from stenobird.web.routing import Dialect, Endpoint
 from stenobird.webhooks.schemas import SecretView
 
@@ -63,6 +57,7 @@ _REPEATABLE: Final = (errors.RateLimited, errors.IdempotencyMismatch, errors.Ide
 _TARGET: Final = (errors.InvalidWebhookURL, errors.WebhookTargetForbidden)
 _RATE: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _STRING: Final = {"type": "string"}
 _OPTIONAL: Final = {"required": False}
 _JOB_ID: Final = path("job_id", "Transcription job id.")
@@ -151,24 +146,20 @@ async def get_account(request: Request, caller: Caller) -> Response:
 )
 async def create_upload(request: Request, caller: Caller) -> Response:
     """Create an upload slot: 201 with the URL to send the file to."""
-    return await once(
-        request,
-        caller,
-        new_id=services_of(request).uploads.new_id,
-        make=lambda upload_id, raw: _create_upload(request, caller, raw, upload_id),
-    )
+    uploads = services_of(request).uploads
 
+    async def make(upload_id: str | None, raw: bytes) -> Response:
+        wanted = parse_body(CreateUpload, json_object(request, raw))
+        slot = await uploads.create(wanted, caller, upload_id=upload_id)
+        body = schemas.UploadSlot(
+            upload_id=slot.id,
+            upload_url=f"{dialect_root(request.scope)}/uploads/{slot.id}/binary",
+            upload_method="PUT",
+            expires_at=slot.expires_at,
+        )
+        return json_response(body, 201)
 
-async def _create_upload(request: Request, caller: Caller, raw: bytes, upload_id: str | None) -> Response:
-    wanted = parse_body(CreateUpload, json_object(request, raw))
-    slot = await services_of(request).uploads.create(wanted, caller, upload_id=upload_id)
-    body = schemas.UploadSlot(
-        upload_id=slot.id,
-        upload_url=f"{dialect_root(request.scope)}/uploads/{slot.id}/binary",
-        upload_method="PUT",
-        expires_at=slot.expires_at,
-    )
-    return json_response(body, 201)
+    return await once(request, caller, new_id=uploads.new_id, make=make)
 
 
 @_Operation(
@@ -231,12 +222,8 @@ async def upload_binary(request: Request, caller: Caller) -> Response:
 )
 async def create_transcription(request: Request, caller: Caller) -> Response:
     """Create a job for an upload: 202 and `queued`, or with a test key 200 and `completed`."""
-    return await once(
-        request,
-        caller,
-        new_id=lambda: new_job_id(ORIGIN),
-        make=lambda job_id, raw: _create_job(request, caller, raw, job_id),
-    )
+    make = partial(_create_job, request, caller)
+    return await once(request, caller, new_id=partial(new_job_id, ORIGIN), make=make)
 
 
 @_Operation(
@@ -273,7 +260,7 @@ async def list_transcriptions(request: Request, caller: Caller) -> Response:
     return json_response(schemas.JobList(items=items, total=total, links=links))
 
 
-async def _create_job(request: Request, caller: Caller, raw: bytes, job_id: str | None) -> Response:
+async def _create_job(request: Request, caller: Caller, job_id: str | None, raw: bytes) -> Response:
     services = services_of(request)
     wanted = parse_body(schemas.CreateTranscription, json_object(request, raw))
     if wanted.translate_to_hebrew and (refusal := services.translation_refusal()) is not None:
@@ -325,10 +312,7 @@ async def get_job(request: Request, caller: Caller) -> Response:
 
 @_Operation(
     "Cancel a running job, or delete a finished one with its artifacts.",
-    {
-        202: Answer("Cancelled, or cancelled shortly.", schemas.Job),
-        204: Answer("Deleted."),
-    },
+    {202: Answer("Cancelled, or cancelled shortly.", schemas.Job), 204: Answer("Deleted.")},
     (errors.JobNotFound,),
     parameters=[_JOB_ID],
 )
@@ -435,13 +419,8 @@ async def _job(request: Request, caller: Caller) -> JobRecord:
 
 
 def _job_id(request: Request) -> str:
-    sent: str = request.path_params["job_id"]
-    try:
-        job_id = str(uuid.UUID(sent))
-    except ValueError as exc:
-        raise errors.JobNotFound from exc
-    if job_id != sent.lower():
-        # Python also accepts braces or missing hyphens, which our ids never have.
+    job_id: str = request.path_params["job_id"].lower()
+    if not _UUID.fullmatch(job_id):
         raise errors.JobNotFound
     return job_id
 

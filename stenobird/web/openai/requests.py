@@ -25,6 +25,7 @@ from starlette.formparsers import FormParser, MultiPartException, MultiPartParse
 
 from stenobird.errors import CompressedRequest, InvalidRequest, UploadTooLarge
 from stenobird.jobs.schemas import MAX_PROMPT_CHARS, CreateTranscript
+from stenobird.web.openai.schemas import ResponseFormat
 from stenobird.web.requests import body_chunks, json_object
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ SLACK_BYTES: Final = MAX_FIELDS * MAX_FIELD_BYTES
 SILENCE_SECONDS: Final = 60.0
 """How long a client may send nothing before its request is refused."""
 
-ResponseFormat = Literal["json", "verbose_json", "diarized_json", "text", "srt", "vtt"]
 RESPONSE_FORMATS: Final[tuple[ResponseFormat, ...]] = get_args(ResponseFormat)
 
 _PENDING_UPLOAD: Final = "upl_pending"
@@ -151,25 +151,16 @@ async def _read_form(request: Request, max_file_bytes: int) -> FormData:
     if kind == "application/json":
         if request.headers.get("content-encoding", "").strip().lower() not in {"", "identity"}:
             raise CompressedRequest
-        body = await _read_json(request)
+        raw = await _read_json(request)
         # In a thread: base64 of megabytes would block the event loop.
-        return await asyncio.to_thread(lambda: _form_of(json_object(request, body, field="url")))
+        return await asyncio.to_thread(lambda: _form_of(json_object(request, raw, field="url")))
     parser: MultiPartParser | FormParser
+    bounds = {"max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD_BYTES}
     if kind == "multipart/form-data":
-        parser = MultiPartParser(
-            request.headers,
-            _bounded(request, max_file_bytes),
-            max_files=1,
-            max_fields=MAX_FIELDS,
-            max_part_size=MAX_FIELD_BYTES,
-        )
+        body = _bounded(request, max_file_bytes)
+        parser = MultiPartParser(request.headers, body, max_files=1, **bounds)
     elif kind == "application/x-www-form-urlencoded":
-        parser = FormParser(
-            request.headers,
-            _bounded(request, 0),
-            max_fields=MAX_FIELDS,
-            max_part_size=MAX_FIELD_BYTES,
-        )
+        parser = FormParser(request.headers, _bounded(request, 0), **bounds)
     else:
         raise InvalidRequest(
             'Send multipart/form-data with the audio as "file", or with a link to it as "url".',
@@ -185,8 +176,6 @@ async def _read_form(request: Request, max_file_bytes: int) -> FormData:
                 details={"field": "file"},
             ) from exc
         raise InvalidRequest(f"The form can't be read: {exc.message.rstrip('.')}. Send it again.") from exc
-    except TimeoutError as exc:
-        raise InvalidRequest("The request body stopped arriving. Send it again.") from exc
 
 
 async def _read_json(request: Request) -> bytes:
@@ -200,22 +189,23 @@ async def _read_json(request: Request) -> bytes:
             'multipart/form-data, or its "url".',
             details={"max_bytes": MAX_INPUT_AUDIO_BYTES, "field": "input_audio"},
         ) from None
-    except TimeoutError as exc:
-        raise InvalidRequest("The request body stopped arriving. Send it again.") from exc
     return bytes(body)
 
 
 async def _bounded(request: Request, max_file_bytes: int) -> AsyncGenerator[bytes]:
-    """Yield the body. Raises `UploadTooLarge` past the bound, `TimeoutError` when it stalls."""
-    received = 0
+    """Yield the body. Raises `UploadTooLarge` past the bound, `InvalidRequest` when it stalls."""
     stated = request.headers.get("content-length", "")
-    if stated.isdigit() and int(stated) > max_file_bytes + SLACK_BYTES:
+    left = max_file_bytes + SLACK_BYTES
+    if stated.isdigit() and int(stated) > left:
         raise too_large(max_file_bytes)
-    async for chunk in body_chunks(request, silence_seconds=SILENCE_SECONDS):
-        received += len(chunk)
-        if received > max_file_bytes + SLACK_BYTES:
-            raise too_large(max_file_bytes)
-        yield chunk
+    try:
+        async for chunk in body_chunks(request, silence_seconds=SILENCE_SECONDS):
+            left -= len(chunk)
+            if left < 0:
+                raise too_large(max_file_bytes)
+            yield chunk
+    except TimeoutError as exc:
+        raise InvalidRequest("The request body stopped arriving. Send it again.") from exc
 
 
 def _form_of(body: dict[str, Any]) -> FormData:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stenobird.web.openai.requests import AudioRequest
 
 DONE_FRAME: Final = b"data: [DONE]\n\n"
+ResponseFormat = Literal["json", "verbose_json", "diarized_json", "text", "srt", "vtt"]
 
 
 class AudioForm(RequestBody):
@@ -50,7 +51,7 @@ class AudioForm(RequestBody):
         str | None, Field(description="The spoken language: en, en-US, English. Detected if omitted.")
     ] = None
     prompt: Annotated[str | None, Field(description="Names and terms likely to be spoken.")] = None
-    response_format: Literal["json", "verbose_json", "diarized_json", "text", "srt", "vtt"] = "json"
+    response_format: ResponseFormat = "json"
     timestamp_granularities: Annotated[
         list[Literal["word", "segment"]] | None,
         Field(alias="timestamp_granularities[]", description="What verbose_json has. Default: segment."),

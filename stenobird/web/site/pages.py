@@ -62,11 +62,6 @@ _FOREVER = "public, max-age=31536000, immutable"
 _FOR_A_DAY = {"Cache-Control": "public, max-age=86400"}
 
 
-async def home(request: Request) -> Response:
-    """Show the form for a link."""
-    return _home(request)
-
-
 async def start_preview(request: Request) -> Response:
     """Create a preview for a browser without scripts, and redirect to its page."""
     form = await read_form(request)
@@ -81,7 +76,7 @@ async def start_preview(request: Request) -> Response:
         spec = CreateTranscript.parse({"audio_url": url, **chosen}).spec()
         job = await services_of(request).jobs.create(spec, caller=None, base_url=base_url_of(request))
     except StenobirdError as error:
-        return _home(request, error=error, audio_url=url)
+        return await home(request, error=error, audio_url=url)
     return RedirectResponse(f"/t/{job.id}", 303, {"Cache-Control": "no-store"})
 
 
@@ -244,7 +239,8 @@ def service_context(request: Request) -> dict[str, Any]:
     }
 
 
-def _home(request: Request, *, error: StenobirdError | None = None, audio_url: str = "") -> Response:
+async def home(request: Request, *, error: StenobirdError | None = None, audio_url: str = "") -> Response:
+    """Show the form for a link, and why the last one was refused."""
     settings = services_of(request).settings
     shared = service_context(request)
     sample = f"{shared['base_url']}{SAMPLE_PATH}" if _sample_clip(settings) else None
