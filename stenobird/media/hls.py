@@ -28,7 +28,7 @@ from stenobird.media.intake import (
     UnusableStatus,
     as_job_error,
 )
-from stenobird.media.playlist import best_variant, kind_of, parse_media_playlist
+from stenobird.media.playlist import kind_of, parse_media_playlist, ranked_variants
 
 if TYPE_CHECKING:
     from stenobird.egress.client import EgressClient
@@ -41,7 +41,8 @@ MAX_PLAYLIST_BYTES = 4 * 1024 * 1024
 MAX_PART_BYTES = 32 * 1024 * 1024
 MAX_KEY_BYTES = 64
 MAX_KEYS = 200
-MAX_PLAYLISTS = 3
+MAX_PLAYLISTS = 5
+MAX_VARIANTS_TRIED = 3
 
 _SENT_ANYWHERE = frozenset({"user-agent", "accept", "accept-language", "referer", "origin"})
 """Headers of the source that other hosts in its playlist may see; all others might be credentials."""
@@ -124,19 +125,24 @@ class Fetcher:
 async def resolve_playlist(fetcher: Fetcher, url: str) -> tuple[MediaPlaylist, str]:
     """Return what to fetch, and the URL of the playlist that says so.
 
-    At most `MAX_PLAYLISTS` documents are read. Raises `JobError`.
+    If a variant is gone, the next best one is used. At most `MAX_PLAYLISTS` documents are read. Raises
+    `JobError`.
     """
+    others: list[str] = []
     for _ in range(MAX_PLAYLISTS):
         try:
             body, base_url = await fetcher.get(
                 url, max_bytes=MAX_PLAYLIST_BYTES, retry_seconds=PREVIEW_RETRY_AFTER_SECONDS
             )
         except (EgressError, UnusableStatus) as exc:
-            raise as_job_error(exc) from exc
+            if not others:
+                raise as_job_error(exc) from exc
+            url = others.pop(0)
+            continue
         text = body.decode("utf-8", "replace")
         kind = await asyncio.to_thread(kind_of, text)
         if kind == "master":
-            url = best_variant(text, base_url)
+            url, *others = ranked_variants(text, base_url)[:MAX_VARIANTS_TRIED]
         elif kind == "media":
             return await asyncio.to_thread(parse_media_playlist, text, base_url), url
         else:

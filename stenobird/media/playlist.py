@@ -72,8 +72,8 @@ def kind_of(text: str) -> Literal["master", "media", "other"]:
     return "master" if "#EXT-X-STREAM-INF" in head else "media"
 
 
-def best_variant(text: str, base_url: str) -> str:
-    """Return the URL of the media playlist with the least to download: an audio rendition if there is one.
+def ranked_variants(text: str, base_url: str) -> list[str]:
+    """Return the URLs of the media playlists, audio renditions and the least to download first.
 
     Raises `AudioContentTypeNotSupported` if nothing in it has audio.
     """
@@ -84,7 +84,9 @@ def best_variant(text: str, base_url: str) -> str:
         if line.startswith("#EXT-X-MEDIA:"):
             media = _attributes(line)
             if media.get("TYPE") == "AUDIO":
-                rank = 0 if media.get("DEFAULT") == "YES" else 1
+                # What describes the picture to the blind talks over the film.
+                described = "describes-video" in media.get("CHARACTERISTICS", "")
+                rank = 2 * described + (media.get("DEFAULT") != "YES")
                 known = renditions.get(media.get("GROUP-ID", ""))
                 if known is None or rank < known[0]:
                     # Without an address, it is the audio in the variants themselves.
@@ -101,7 +103,7 @@ def best_variant(text: str, base_url: str) -> str:
         raise AudioContentTypeNotSupported(
             "The playlist lists no stream with audio. Send the audio's own URL."
         )
-    return min(variants, key=lambda variant: variant[0])[1]
+    return list(dict.fromkeys(url for _, url in sorted(variants, key=lambda variant: variant[0])))
 
 
 def _rank(variant: dict[str, str], url: str, renditions: dict[str, tuple[int, str]]) -> list[_Variant]:

@@ -86,6 +86,20 @@ async def test_a_stream_is_decoded_like_the_file_it_was_cut_from(
     np.testing.assert_array_equal(await hear(world, "/hls/master.m3u8"), whole.pcm)
 
 
+async def test_a_variant_that_is_gone_is_replaced_by_the_next_best(
+    world: MediaWorld, audio: Callable[..., bytes]
+) -> None:
+    Show(world, audio("mpegts-video", seconds=30.0))
+    variants = ("gone", "other/gone", "index")
+    rows = [f"#EXT-X-STREAM-INF:BANDWIDTH={number}\n{name}.m3u8\n" for number, name in enumerate(variants, 1)]
+    world.server.resources["/hls/master.m3u8"] = Resource("".join(["#EXTM3U\n", *rows]).encode())
+    assert len(await hear(world, "/hls/master.m3u8", limits=limits_of(stop_seconds=1.0))) == 16_000
+    rows.pop()
+    world.server.resources["/hls/master.m3u8"] = Resource("".join(["#EXTM3U\n", *rows]).encode())
+    with pytest.raises(AudioUnreachable):
+        await hear(world, "/hls/master.m3u8", job_id="tr_2")
+
+
 async def test_fragmented_mp4_with_an_initialisation_section_is_decoded(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:

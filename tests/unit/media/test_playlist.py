@@ -8,9 +8,9 @@ from stenobird.errors import AudioContentTypeNotSupported, AudioTooLarge, Unsupp
 from stenobird.media.playlist import (
     MAX_SEGMENTS,
     Part,
-    best_variant,
     kind_of,
     parse_media_playlist,
+    ranked_variants,
 )
 
 BASE = "https://media.example.com/shows/1/index.m3u8?token=t"
@@ -146,12 +146,12 @@ silent.m3u8
 
 def test_the_smallest_variant_with_audio_is_chosen() -> None:
     text = MASTER.format(media="", group="", audio="")
-    assert best_variant(text, BASE) == AT + "low.m3u8"
+    assert ranked_variants(text, BASE)[0] == AT + "low.m3u8"
 
 
 def test_an_audio_variant_is_chosen_over_any_picture() -> None:
     audio = '#EXT-X-STREAM-INF:BANDWIDTH=900000,CODECS="mp4a.40.2"\naudio.m3u8'
-    assert best_variant(MASTER.format(media="", group="", audio=audio), BASE) == AT + "audio.m3u8"
+    assert ranked_variants(MASTER.format(media="", group="", audio=audio), BASE)[0] == AT + "audio.m3u8"
 
 
 def test_the_default_rendition_of_a_group_is_chosen_over_its_variants() -> None:
@@ -161,7 +161,7 @@ def test_the_default_rendition_of_a_group_is_chosen_over_its_variants() -> None:
         '#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="s",NAME="Text",URI="subs.m3u8"'
     )
     text = MASTER.format(media=media, group=',AUDIO="a"', audio="")
-    assert best_variant(text, BASE) == AT + "main.m3u8"
+    assert ranked_variants(text, BASE)[0] == AT + "main.m3u8"
 
 
 def test_a_default_rendition_without_an_address_is_the_audio_of_the_variants() -> None:
@@ -170,13 +170,23 @@ def test_a_default_rendition_without_an_address_is_the_audio_of_the_variants() -
         '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="Commentary",URI="comment.m3u8"'
     )
     text = MASTER.format(media=media, group=',AUDIO="a"', audio="")
-    assert best_variant(text, BASE) == AT + "low.m3u8"
+    assert ranked_variants(text, BASE)[0] == AT + "low.m3u8"
+
+
+def test_a_description_of_the_picture_is_no_default() -> None:
+    media = (
+        '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="Described",URI="described.m3u8",'
+        'CHARACTERISTICS="public.accessibility.describes-video"\n'
+        '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="Main",URI="main.m3u8"'
+    )
+    text = MASTER.format(media=media, group=',AUDIO="a"', audio="")
+    assert ranked_variants(text, BASE)[0] == AT + "main.m3u8"
 
 
 def test_a_master_without_audio_is_refused() -> None:
     text = '#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS="avc1.4d401e"\nv.m3u8\n'
     with pytest.raises(AudioContentTypeNotSupported):
-        best_variant(text, BASE)
+        ranked_variants(text, BASE)
 
 
 @pytest.mark.parametrize(
