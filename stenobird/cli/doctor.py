@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import sys
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 Level = Literal["ok", "warning", "problem"]
 _Checked: TypeAlias = tuple[str, Level, str]
 """The value, the verdict and the message of a check."""
-STYLES: dict[Level, str] = {"ok": "green", "warning": "yellow", "problem": "red"}
+STYLES: dict[Level, str] = {"warning": "yellow", "problem": "red"}
 LOW_DISK_BYTES = 2 * 1024**3
 
 
@@ -75,15 +76,13 @@ def _show(findings: Sequence[Finding]) -> None:
             value = "" if finding.value == "-" else f"{finding.value}. "
             console.print(f"{finding.name}: {value}{finding.message}", markup=False)
     console.print()
-    levels: tuple[Level, ...] = ("warning", "problem")
-    for level in levels:
+    for level, style in STYLES.items():
         for finding in findings:
             if finding.level == level:
-                console.print(f"[{STYLES[level]}]{level}[/] ", end="")
+                console.print(f"[{style}]{level}[/] ", end="")
                 console.print(f"{finding.name}={finding.value}: {finding.message}", markup=False)
-    problems = sum(finding.level == "problem" for finding in findings)
-    warnings = sum(finding.level == "warning" for finding in findings)
-    console.print(f"Of {len(findings)} checks, problems: {problems}, warnings: {warnings}.")
+    count = Counter(finding.level for finding in findings)
+    console.print(f"Of {len(findings)} checks, problems: {count['problem']}, warnings: {count['warning']}.")
 
 
 def setting_findings(settings: Settings) -> Iterator[Finding]:

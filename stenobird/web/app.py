@@ -68,7 +68,7 @@ def create_app(services: Services) -> Starlette:
     app = Starlette(
         routes=[
             # The requests of the main API are the most, and are compared with one route after the other.
-            *(route for dialect in reversed(apis) for route in dialect.routes()),
+            *(route for api in reversed(apis) for route in routes_of(api.endpoints, api.authenticate)),
             *routes_of([*_SERVICE, *pages.ENDPOINTS, *checkout.ENDPOINTS]),
             pages.static_files(),
         ],

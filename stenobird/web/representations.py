@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from stenobird.formats import Format
+    from stenobird.transcript import Transcript
 
 MAX_RANGES: Final = 32
 """How many media ranges of an `Accept` header are read; browsers send about ten."""
@@ -82,22 +84,18 @@ def accepted(accept: str, offers: Iterable[_Offer]) -> _Offer | None:
     first.
     """
     ranges = [_media_range(item) for item in accept.split(",")[:MAX_RANGES]]
-    best: tuple[float, int, int, int] | None = None
-    chosen = None
-    for place, offer in enumerate(offers):
+
+    def rank(offer: _Offer) -> tuple[float, int, int]:
         fits = [
-            (exactness, quality, position)
+            (exactness, -position, quality)
             for position, (name, quality) in enumerate(ranges)
             if (exactness := _exactness(name, offer.accepts))
         ]
-        if not fits:
-            continue
-        exactness = max(fit[0] for fit in fits)
-        _, quality, position = next(fit for fit in fits if fit[0] == exactness)
-        rank = (quality, exactness, -position, -place)
-        if quality > 0 and (best is None or rank > best):
-            best, chosen = rank, offer
-    return chosen
+        exactness, place, quality = max(fits, default=(0, 0, 0.0))
+        return quality, exactness, place
+
+    best = max(offers, key=rank)
+    return best if rank(best)[0] > 0 else None
 
 
 def _media_range(item: str) -> tuple[str, float]:
@@ -124,6 +122,15 @@ def revalidated(request: Request, document: bytes, media_type: str) -> Response:
     return Response(document, headers={**headers, "Content-Type": media_type})
 
 
+async def document(request: Request, job_id: str, transcript: Transcript, wanted: Format) -> Response:
+    """Return the transcript as a file in this format, or 304, see `revalidated`."""
+    # In a thread: formatting hours of text would block the event loop.
+    content = await asyncio.to_thread(wanted.encode, transcript)
+    response = revalidated(request, content, wanted.media_type)
+    response.headers["Content-Disposition"] = attachment(job_id, transcript.title, wanted.name)
+    return response
+
+
 def attachment(identity: str, title: str | None, suffix: str) -> str:
     """Return a `Content-Disposition` (RFC 6266) with the id in `filename` and the title in `filename*`.
 
@@ -132,8 +139,6 @@ def attachment(identity: str, title: str | None, suffix: str) -> str:
     name = f'attachment; filename="{identity}.{suffix}"'
     words = _SEPARATORS.sub(" ", _DIRECTIONS.sub("", title or "")).split()
     readable = " ".join(words)[:MAX_NAME_CHARS].strip(" .")
-    return (
-        f"{name}; filename*=UTF-8''{quote(f'{readable}.{suffix}', safe='', errors='replace')}"
-        if readable
-        else name
-    )
+    if readable:
+        name += f"; filename*=UTF-8''{quote(f'{readable}.{suffix}', safe='', errors='replace')}"
+    return name

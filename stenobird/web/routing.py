@@ -112,10 +112,6 @@ class Dialect:
         """Return whether the path is at or below one of the roots."""
         return f"{path}/".startswith(self.roots)
 
-    def routes(self) -> list[Route]:
-        """Return the routes of all endpoints."""
-        return routes_of(self.endpoints, self.authenticate)
-
 
 def dialect_at(dialects: Sequence[Dialect], path: str) -> Dialect:
     """Return the first dialect that covers the path, else the last one, which also serves the pages."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import replace
 from functools import partial
@@ -26,7 +25,7 @@ from stenobird.web.alefbot.schemas import (
     render,
 )
 from stenobird.web.openapi import Answer, Operation, header, json_of, path, query
-from stenobird.web.representations import attachment, field_values, json_response, no_content, revalidated
+from stenobird.web.representations import document, field_values, json_response, no_content, revalidated
 from stenobird.web.requests import base_url_of, body_chunks, json_object, services_of, whole_number
 from stenobird.web.routing import Dialect, Endpoint
 from stenobird.webhooks.schemas import SecretView
@@ -352,11 +351,7 @@ async def get_artifact(request: Request, caller: Caller) -> Response:
     transcript = await services_of(request).jobs.transcript_of(job)
     if transcript.title is None and job.upload_id is not None:
         transcript = replace(transcript, title=uploaded_source(job).title)  # a test key's job
-    # In a thread: formatting hours of text would block the event loop.
-    document = await asyncio.to_thread(chosen.encode, transcript)
-    response = revalidated(request, document, chosen.media_type)
-    response.headers["Content-Disposition"] = attachment(job.id, transcript.title, chosen.name)
-    return response
+    return await document(request, job.id, transcript, chosen)
 
 
 @_Operation(

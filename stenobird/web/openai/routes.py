@@ -17,6 +17,7 @@ from stenobird.web.idempotency import REPLAYED
 from stenobird.web.openai.requests import Retries, read_audio_request
 from stenobird.web.openai.schemas import (
     DONE_FRAME,
+    MODEL,
     AudioForm,
     Deltas,
     DiarizedSegment,
@@ -64,8 +65,6 @@ MAX_RECEIVING: Final = 8
 """How many bodies a process receives at once; each may fill a temporary file of the maximum size."""
 BUSY_RETRY_SECONDS: Final = 5
 CHUNK_BYTES: Final = 256 * 1024
-MODEL: Final = "whisper-1"
-"""What SDK code names most. Any model name is accepted: the service's own model does the work."""
 
 _TEXT_AND_USAGE: Final = {
     "text": "Hello and welcome to the show.",
@@ -226,34 +225,31 @@ async def _cancel(services: Services, caller: Caller, made: JobRecord) -> None:
 
 async def _wait_for_end(request: Request, services: Services, events: AsyncGenerator[Page, None]) -> None:
     """Return when the events have ended. Raises `EngineUnavailable` if the service stops first."""
-    failure: errors.StenobirdError | None = None
 
-    async def read() -> None:
-        nonlocal failure
+    async def read() -> errors.StenobirdError | None:
         try:
             async with aclosing(events):
                 async for _ in events:
                     pass
         except errors.StenobirdError as error:
-            # Raised below, since the task group would wrap it.
-            failure = error
+            return error  # raised below, since the task group would wrap it
+        return None
 
     async with asyncio.TaskGroup() as tasks:
         reading = tasks.create_task(read())
-        others = [
-            tasks.create_task(_disconnected(request)),
-            tasks.create_task(services.shutting_down.wait()),
-        ]
-        await asyncio.wait((reading, *others), return_when=asyncio.FIRST_COMPLETED)
+        disconnected = tasks.create_task(_disconnected(request))
+        stopping = tasks.create_task(services.shutting_down.wait())
+        running = (reading, disconnected, stopping)
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         finished = reading.done()
-        for task in (reading, *others):
+        for task in running:
             task.cancel()
-    if failure is not None:
-        raise failure
     if not finished:
         raise errors.EngineUnavailable(
             "The service is restarting. Send the request again.", retry_after_seconds=BUSY_RETRY_SECONDS
         )
+    if (failure := reading.result()) is not None:
+        raise failure
 
 
 async def _disconnected(request: Request) -> None:
@@ -271,7 +267,7 @@ async def _disconnected(request: Request) -> None:
 )
 async def list_models(_request: Request, _caller: Caller | None) -> Response:
     """List the one model. A key is optional; an invalid one is refused, so this can test a key."""
-    return json_response(OpenAIModels(object="list", data=[OpenAIModel.named(MODEL)]))
+    return json_response(OpenAIModels(object="list", data=[OpenAIModel.model_validate(MODEL)]))
 
 
 @_Operation(
@@ -283,9 +279,10 @@ async def list_models(_request: Request, _caller: Caller | None) -> Response:
 )
 async def get_model(request: Request, _caller: Caller | None) -> Response:
     """Return the model under this name, which may have slashes. Every name is the same model."""
-    if not request.path_params["model"]:
+    name = request.path_params["model"]
+    if not name:
         raise errors.NotFound
-    return json_response(OpenAIModel.named(request.path_params["model"]))
+    return json_response(OpenAIModel.model_validate(MODEL | {"id": name}))
 
 
 # --- the dialect --------------------------------------------------------------------------------------------

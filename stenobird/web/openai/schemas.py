@@ -154,33 +154,6 @@ class OpenAITranscription(Body):
     words: Omittable[list[OpenAIWord]] = None
     usage: DurationUsage
 
-    @classmethod
-    def of(cls, wanted: AudioRequest, job: JobRecord, transcript: Transcript) -> Self:
-        """Return the transcript in the requested format, `json` or `verbose_json`."""
-        text = transcript.text.strip()
-        usage = DurationUsage(type="duration", seconds=math.ceil(transcript.duration_seconds))
-        if wanted.response_format == "json":
-            return cls(text=text, usage=usage)
-        language = "en" if job.options.task == "translate" else transcript.language
-        segments = words = None
-        if wanted.with_segments:
-            segments = [OpenAISegment.of(number, one) for number, one in enumerate(transcript.segments)]
-        if wanted.with_words:
-            words = [
-                OpenAIWord(word=word.text.strip(), start=word.start, end=word.end)
-                for segment in transcript.segments
-                for word in segment.words
-            ]
-        return cls(
-            task=job.options.task,
-            language=NAME_OF.get(language or "", language or "unknown"),
-            duration=transcript.duration_seconds,
-            text=text,
-            segments=segments,
-            words=words,
-            usage=usage,
-        )
-
 
 class DiarizedSegment(Body):
     """A segment with its speaker: A, B and so on."""
@@ -242,41 +215,26 @@ class DiarizedTranscription(Body):
     segments: list[DiarizedSegment]
     usage: DurationUsage
 
-    @classmethod
-    def of(cls, job: JobRecord, transcript: Transcript) -> Self:
-        """Return the transcript with its speakers."""
-        return cls(
-            task=job.options.task,
-            duration=transcript.duration_seconds,
-            text=transcript.text.strip(),
-            segments=[DiarizedSegment.of(number, one) for number, one in enumerate(transcript.segments)],
-            usage=DurationUsage(type="duration", seconds=math.ceil(transcript.duration_seconds)),
-        )
 
-
-_MODEL: Final = {"id": "whisper-1", "object": "model", "created": 0, "owned_by": "stenobird"}
+MODEL: Final = {"id": "whisper-1", "object": "model", "created": 0, "owned_by": "stenobird"}
+"""What SDK code names most. Any model name is accepted: the service's own model does the work."""
 
 
 class OpenAIModel(Body):
     """A model, under the requested name."""
 
-    model_config = example(_MODEL)
+    model_config = example(MODEL)
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
 
-    @classmethod
-    def named(cls, name: str) -> Self:
-        """Return the service's model under the name that a client uses for it."""
-        return cls(id=name, object="model", created=0, owned_by="stenobird")
-
 
 class OpenAIModels(Body):
     """The list of models."""
 
-    model_config = example({"object": "list", "data": [_MODEL]})
+    model_config = example({"object": "list", "data": [MODEL]})
 
     object: Literal["list"]
     data: list[OpenAIModel]
@@ -284,17 +242,45 @@ class OpenAIModels(Body):
 
 def document(wanted: AudioRequest, job: JobRecord, transcript: Transcript) -> tuple[bytes, str]:
     """Return the transcript in the requested format, and its media type."""
+    text = transcript.text.strip()
     match wanted.response_format:
         case "text":
-            return f"{transcript.text.strip()}\n".encode(), "text/plain; charset=utf-8"
+            return f"{text}\n".encode(), "text/plain; charset=utf-8"
         case "srt":
             return srt(transcript).encode(), "text/plain; charset=utf-8"
         case "vtt":
             return vtt(transcript).encode(), "text/vtt; charset=utf-8"
-        case "json" | "verbose_json":
-            return OpenAITranscription.of(wanted, job, transcript).encode(), "application/json"
-        case "diarized_json":
-            return DiarizedTranscription.of(job, transcript).encode(), "application/json"
+    usage = DurationUsage(type="duration", seconds=math.ceil(transcript.duration_seconds))
+    body: Body = OpenAITranscription(text=text, usage=usage)
+    if wanted.response_format == "verbose_json":
+        language = "en" if job.options.task == "translate" else transcript.language
+        segments = words = None
+        if wanted.with_segments:
+            segments = [OpenAISegment.of(number, one) for number, one in enumerate(transcript.segments)]
+        if wanted.with_words:
+            words = [
+                OpenAIWord(word=word.text.strip(), start=word.start, end=word.end)
+                for segment in transcript.segments
+                for word in segment.words
+            ]
+        body = OpenAITranscription(
+            task=job.options.task,
+            language=NAME_OF.get(language or "", language or "unknown"),
+            duration=transcript.duration_seconds,
+            text=text,
+            segments=segments,
+            words=words,
+            usage=usage,
+        )
+    elif wanted.response_format == "diarized_json":
+        body = DiarizedTranscription(
+            task=job.options.task,
+            duration=transcript.duration_seconds,
+            text=text,
+            segments=[DiarizedSegment.of(number, one) for number, one in enumerate(transcript.segments)],
+            usage=usage,
+        )
+    return body.encode(), "application/json"
 
 
 # --- streamed responses -------------------------------------------------------------------------------------

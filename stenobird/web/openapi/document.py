@@ -106,10 +106,10 @@ def openapi_document(
         prefix = dialect.schema_prefix
         own = models.setdefault(prefix, {})
         for endpoint in endpoints:
-            if endpoint.operation is not None:
+            if (doc := endpoint.operation) is not None:
                 path = endpoint.path.replace(":path}", "}")
-                row = _operation(endpoint, dialect)
-                paths.setdefault(path, {})[endpoint.method.lower()] = _refer(row, prefix, own)
+                row = _refer(_operation(doc, endpoint, dialect), prefix, own)
+                paths.setdefault(path, {})[endpoint.method.lower()] = row
     webhooks = _refer(webhooks, "", models[""])
     return {
         "openapi": "3.1.0",
@@ -155,15 +155,13 @@ def as_text(document: Mapping[str, Any]) -> str:
 # --- operations ---------------------------------------------------------------------------------------------
 
 
-def _operation(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
-    doc = endpoint.operation
-    assert doc is not None
+def _operation(doc: Operation, endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
     row: dict[str, Any] = {
         "tags": [doc.tag],
         "summary": doc.summary,
         "operationId": doc.id or _id(endpoint, dialect),
+        "description": _markdown(doc.description or getdoc(endpoint.handler) or ""),
     }
-    row["description"] = _markdown(doc.description or getdoc(endpoint.handler) or "")
     if doc.parameters:
         row["parameters"] = list(doc.parameters)
     if doc.body is not None:
@@ -174,7 +172,7 @@ def _operation(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
         if answer.content is not None:
             response["content"] = _content(answer.content)
         row["responses"][str(status)] = response
-    row["responses"] |= _errors(endpoint, dialect)
+    row["responses"] |= _errors(doc, endpoint, dialect)
     by_key: dict[str, list[str]] = {"apiKey": []}
     key = "needed" if doc.needs_key else endpoint.key
     row["security"] = {"needed": [by_key], "none": []}.get(key, [{}, by_key])
@@ -200,10 +198,8 @@ def _headers(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *names)}
 
 
-def _errors(endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
+def _errors(doc: Operation, endpoint: Endpoint, dialect: Dialect) -> dict[str, Any]:
     """Return the error responses by status, in the order in which the errors are checked."""
-    doc = endpoint.operation
-    assert doc is not None
     kinds = [
         *dialect.errors,
         *((endpoint.read_only_error,) if endpoint.write else ()),

@@ -39,7 +39,7 @@ from stenobird.web.openapi import (
 )
 from stenobird.web.representations import (
     accepted,
-    attachment,
+    document,
     field_values,
     json_response,
     no_content,
@@ -311,14 +311,11 @@ async def get_result(request: Request, caller: Caller | None) -> Response:
     jobs = services_of(request).jobs
     wanted = _wanted_format(request)
     job, transcript = await jobs.result(transcript_id(request), caller)
-    # In a thread: formatting hours of text would block the event loop.
-    if wanted.name == "json":
-        document = await asyncio.to_thread(lambda: TranscriptResult.of(job, transcript).encode())
-        return revalidated(request, document, wanted.media_type)
-    document = await asyncio.to_thread(wanted.encode, transcript)
-    response = revalidated(request, document, wanted.media_type)
-    response.headers["Content-Disposition"] = attachment(job.id, transcript.title, wanted.name)
-    return response
+    if wanted.name != "json":
+        return await document(request, job.id, transcript, wanted)
+    # In a thread: encoding hours of text would block the event loop.
+    body = await asyncio.to_thread(lambda: TranscriptResult.of(job, transcript).encode())
+    return revalidated(request, body, wanted.media_type)
 
 
 def _last_event_id(request: Request) -> int:
