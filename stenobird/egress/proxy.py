@@ -4,7 +4,7 @@
     child ── GET http://host/ ──► checked, sent by EgressClient, no redirects ──► response, chunked
 
 Every request needs the job's token. A connection of the child ends with its tunnel or its only response, when
-it is idle or out of time, when the job's bytes are used up, or when the job is revoked.
+it is idle or out of time, when the job's bytes are used up, or when its grant has ended.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import binascii
 import hmac
 import re
 import secrets
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
-from urllib.parse import quote, unquote
 
 import anyio
 from anyio.abc import SocketAttribute
@@ -30,7 +29,7 @@ from stenobird.egress.transport import translated
 from stenobird.errors import DestinationForbidden, EgressError, InvalidURL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 
     from anyio.abc import SocketStream
 
@@ -73,18 +72,18 @@ async def loopback_server(
 
 
 @dataclass(slots=True)
-class _Grant:
-    """The token and byte cap of one job."""
+class Grant:
+    """The right of one child to transfer bytes through the proxy, at its `url`, which has the token."""
 
+    url: str
     token: str
     byte_cap: int
     used_bytes: int = 0
-    revoked: bool = False
 
     def take(self, size: int) -> bool:
         """Count the bytes; return whether they may pass."""
         self.used_bytes += size
-        return not self.revoked and self.used_bytes <= self.byte_cap
+        return self.used_bytes <= self.byte_cap
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +121,7 @@ class EgressProxy:
         self._idle_seconds = idle_seconds
         self._total_seconds = total_seconds
         self._free_connections = max_connections
-        self._grants: dict[str, _Grant] = {}
+        self._grants: dict[str, Grant] = {}
         self._stack = AsyncExitStack()
         self.port = 0
 
@@ -133,26 +132,20 @@ class EgressProxy:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()
 
-    def url_for(self, job_id: str, byte_cap: int) -> str:
-        """Return the proxy URL, with its token, for a job that may transfer `byte_cap` bytes in total.
+    @contextmanager
+    def granted(self, byte_cap: int) -> Iterator[Grant]:
+        """Let a child transfer this many bytes, both directions together, until the block ends.
 
-        Both directions count. A second call for the same job makes the first URL invalid.
+        Connections that are open then end with their next byte.
         """
-        self.revoke(job_id)
-        grant = _Grant(secrets.token_urlsafe(24), byte_cap)
-        self._grants[job_id] = grant
-        return f"http://{quote(job_id, safe='')}:{grant.token}@127.0.0.1:{self.port}"
-
-    def used_bytes(self, job_id: str) -> int:
-        """Return how many bytes the job has transferred so far; 0 for a job that has no URL."""
-        grant = self._grants.get(job_id)
-        return grant.used_bytes if grant else 0
-
-    def revoke(self, job_id: str) -> None:
-        """Make the job's URL invalid, if it has one; its connections end with their next byte."""
-        grant = self._grants.pop(job_id, None)
-        if grant is not None:
-            grant.revoked = True
+        name, token = secrets.token_hex(8), secrets.token_urlsafe(24)
+        grant = Grant(f"http://{name}:{token}@127.0.0.1:{self.port}", token, byte_cap)
+        self._grants[name] = grant
+        try:
+            yield grant
+        finally:
+            del self._grants[name]
+            grant.byte_cap = -1
 
     async def _serve(self, stream: SocketStream) -> None:
         async with stream:
@@ -186,13 +179,13 @@ class EgressProxy:
         except EgressError as exc:
             await _send_refusal(stream, _Refused(502, exc.message))
 
-    def _authorize(self, head: _Head) -> _Grant:
+    def _authorize(self, head: _Head) -> Grant:
         scheme, _, value = head.headers.get("proxy-authorization", "").partition(" ")
         user, token = "", ""
         if scheme.lower() == "basic":
             with suppress(binascii.Error, UnicodeDecodeError):
                 user, _, token = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-        grant = self._grants.get(unquote(user))
+        grant = self._grants.get(user)
         expected = grant.token if grant is not None else secrets.token_urlsafe(24)
         if not hmac.compare_digest(expected.encode(), token.encode()) or grant is None:
             raise _Refused(407, "This proxy serves one job's extractor only.")
@@ -200,7 +193,7 @@ class EgressProxy:
             raise _Refused(403, "The job has used up its bytes.")
         return grant
 
-    async def _tunnel(self, stream: SocketStream, head: _Head, grant: _Grant) -> None:
+    async def _tunnel(self, stream: SocketStream, head: _Head, grant: Grant) -> None:
         if _CONNECT_TARGET.fullmatch(head.target) is None:
             raise _Refused(400, "CONNECT needs a host and a port.")
         url = self._client.policy.check_url(f"https://{head.target}/")
@@ -235,7 +228,7 @@ class EgressProxy:
             with anyio.CancelScope(shield=True):
                 await server.aclose()
 
-    async def _forward(self, stream: SocketStream, head: _Head, grant: _Grant) -> None:
+    async def _forward(self, stream: SocketStream, head: _Head, grant: Grant) -> None:
         if not head.target.lower().startswith("http://"):
             raise _Refused(400, "Send an absolute http:// URL, or CONNECT for https.")
         async with asyncio.timeout(_HEAD_SECONDS):
@@ -267,7 +260,7 @@ class EgressProxy:
                     await _send_chunks(stream, response, grant)
 
 
-async def _send_chunks(stream: SocketStream, response: EgressResponse, grant: _Grant) -> None:
+async def _send_chunks(stream: SocketStream, response: EgressResponse, grant: Grant) -> None:
     async for block in response.body():
         if not grant.take(len(block)):
             return

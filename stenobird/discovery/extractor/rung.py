@@ -18,11 +18,10 @@ import re
 import socket
 import sys
 import tempfile
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 import structlog
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stenobird.discovery.parsing.facts import SearchContext
+    from stenobird.egress.proxy import EgressProxy
     from stenobird.errors import JobError
     from stenobird.sources import Stage
 
@@ -59,16 +59,6 @@ _AUDIO_PLAYERS = re.compile(
     r"|bandcamp\.com/EmbeddedPlayer)",
     re.IGNORECASE,
 )
-
-
-class ExtractorProxy(Protocol):
-    """The loopback proxy through which the child reaches the internet; `EgressProxy` is one."""
-
-    def url_for(self, job_id: str, byte_cap: int) -> str:
-        """Return a proxy URL that may transfer this many bytes."""
-
-    def revoke(self, job_id: str) -> None:
-        """Make that URL invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +91,7 @@ class Extractor:
 
     def __init__(
         self,
-        proxy: ExtractorProxy,
+        proxy: EgressProxy,
         *,
         limits: ExtractorLimits | None = None,
         authorities: Path | None = None,
@@ -119,14 +109,12 @@ class Extractor:
         Unsupported URLs are never requested. Raises a `JobError` with the reason of a failure. If cancelled,
         it kills the child and waits for its end.
         """
-        job = f"extract-{uuid.uuid4().hex}"
         async with self._free:
-            proxy = self._proxy.url_for(job, self._limits.network_bytes)
-            try:
-                with tempfile.TemporaryDirectory(prefix="stenobird-extractor-") as home:
-                    answer = await self._run(urls, proxy, home)
-            finally:
-                self._proxy.revoke(job)
+            with (
+                self._proxy.granted(self._limits.network_bytes) as grant,
+                tempfile.TemporaryDirectory(prefix="stenobird-extractor-") as home,
+            ):
+                answer = await self._run(urls, grant.url, home)
         if answer["outcome"] == "unsuitable":
             return None
         if answer["outcome"] != "found":

@@ -51,6 +51,8 @@ _SPREAKER_WAYS = (
 
 _SOUNDCLOUD_STREAM = MediaURL("https://feeds.soundcloud.com/stream/{track}-episode.mp3")
 
+_PLAYER = PageMeta("og:audio", "twitter:player:stream")
+
 _IHEART_FIELDS = Fields(media=("mediaUrl",), title="title", duration="duration")
 
 HOSTING = (
@@ -120,7 +122,7 @@ HOSTING = (
         Route(
             r"(?:/s|/\$)?/(?P<show>(?!s(?:/|$))[\w-]+)/(?:episodes/)?(?P<id>(?!episodes/?$|about/?$)[^/]+)",
             _ACAST_EPISODE,
-            PageMeta("og:audio", "twitter:player:stream"),
+            _PLAYER,
         ),
         Route(
             r"(?:/s|/\$)?/(?P<show>(?!s(?:/|$))[\w-]+)(?:/episodes)?",
@@ -193,7 +195,7 @@ HOSTING = (
                 root="props.pageProps.clip",
                 same={"Slug": "slug"},
             ),
-            PageMeta("og:audio", "twitter:player:stream"),
+            _PLAYER,
         ),
         Route(
             r"/shows/(?P<show>[\w-]+)(?:/playlists/(?P<list>[\w-]+))?",
@@ -235,11 +237,7 @@ HOSTING = (
     Platform(
         "Podbean",
         ("{show}.podbean.com",),
-        Route(
-            r"/e/(?P<slug>[^/]+)",
-            PageMeta("og:audio", "twitter:player:stream"),
-            FeedURL("https://feed.podbean.com/{show}/feed.xml"),
-        ),
+        Route(r"/e/(?P<slug>[^/]+)", _PLAYER, FeedURL("https://feed.podbean.com/{show}/feed.xml")),
         Route(r"/", FeedURL("https://feed.podbean.com/{show}/feed.xml", newest=True)),
     ),
     Platform(
@@ -302,20 +300,12 @@ HOSTING = (
         "RSS.com",
         ("rss.com",),
         Route(r"/podcasts/(?P<show>[\w-]+)", FeedURL("https://media.rss.com/{show}/feed.xml", newest=True)),
-        Route(
-            r"/podcasts/(?P<show>[\w-]+)/\d+",
-            PageMeta("og:audio", "twitter:player:stream"),
-            FeedURL("https://media.rss.com/{show}/feed.xml"),
-        ),
+        Route(r"/podcasts/(?P<show>[\w-]+)/\d+", _PLAYER, FeedURL("https://media.rss.com/{show}/feed.xml")),
     ),
     Platform(
         "Podigee",
         ("{show}.podigee.io",),
         Route(r"/", FeedURL("https://{show}.podigee.io/feed/mp3", newest=True)),
-        Route(
-            r"/(?!feed)[\w-]+",
-            PageMeta("og:audio", "twitter:player:stream"),
-            FeedURL("https://{show}.podigee.io/feed/mp3"),
-        ),
+        Route(r"/(?!feed)[\w-]+", _PLAYER, FeedURL("https://{show}.podigee.io/feed/mp3")),
     ),
 )

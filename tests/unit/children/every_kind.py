@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import stenobird
 from stenobird.config import Settings
 from stenobird.discovery.extractor.rung import Extractor
 from stenobird.discovery.parsing.parser import DocumentParser
+from stenobird.egress.proxy import Grant
 from stenobird.media.decode import DecoderLimits, start_decoder
 from stenobird.ports import Clock
 from stenobird.speakers.pool import SpeakerPool
@@ -23,6 +25,7 @@ from stenobird.translation.translator import open_translator
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
+    from collections.abc import Iterator
 
 FIXTURE_MODEL = Path(stenobird.__file__).parent / "demo" / "model"
 
@@ -41,12 +44,9 @@ class SilentProxy:
     def __init__(self, port: int) -> None:
         self._port = port
 
-    def url_for(self, job_id: str, byte_cap: int) -> str:
-        del job_id, byte_cap
-        return f"http://x:y@127.0.0.1:{self._port}"
-
-    def revoke(self, job_id: str) -> None:
-        pass
+    @contextmanager
+    def granted(self, byte_cap: int) -> Iterator[Grant]:
+        yield Grant(f"http://x:y@127.0.0.1:{self._port}", "y", byte_cap)
 
 
 async def main(models: str) -> None:
@@ -62,7 +62,7 @@ async def main(models: str) -> None:
     translation = Settings.model_construct(translation_model=models, translation_device="cpu")
     speakers = SpeakerPool(models, clock=clock)
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    extractor = Extractor(SilentProxy(server.sockets[0].getsockname()[1]))
+    extractor = Extractor(SilentProxy(server.sockets[0].getsockname()[1]))  # type: ignore[arg-type]  # all that it uses
     async with (
         server,
         open_recognizer(speech, clock=clock) as recognizer,

@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import SocketStream
 
-    from stenobird.discovery.extractor.rung import ExtractorProxy
+    from stenobird.egress.proxy import Grant
     from tests.support.canary import Canary
 
 pytestmark = pytest.mark.anyio
@@ -91,8 +92,8 @@ class World:
         self.proxy = proxy
         self.authorities = authorities
 
-    def extractor(self, proxy: ExtractorProxy | None = None, **more: Any) -> Extractor:
-        return Extractor(proxy or self.proxy, authorities=self.authorities, **more)
+    def extractor(self, **more: Any) -> Extractor:
+        return Extractor(**{"proxy": self.proxy, "authorities": self.authorities, **more})
 
 
 @pytest.fixture
@@ -379,22 +380,19 @@ async def test_a_page_without_end_is_cut_off_by_the_proxys_cap(world: World) -> 
 
 async def test_the_proxy_url_is_revoked_afterwards(world: World) -> None:
     class Noting:
-        def __init__(self, proxy: EgressProxy) -> None:
-            self.proxy = proxy
-            self.jobs: list[str] = []
+        grants: list[Grant] = []  # noqa: RUF012  # a list for the one instance
 
-        def url_for(self, job_id: str, byte_cap: int) -> str:
-            self.jobs.append(job_id)
-            return self.proxy.url_for(job_id, byte_cap)
-
-        def revoke(self, job_id: str) -> None:
-            self.jobs.remove(job_id)
-            self.proxy.revoke(job_id)
+        @contextmanager
+        def granted(self, byte_cap: int) -> Iterator[Grant]:
+            with world.proxy.granted(byte_cap) as grant:
+                assert grant.take(0)
+                self.grants.append(grant)
+                yield grant
 
     world.site.pages["/GLT9749789991"] = PLAYER_PAGE.encode()
-    noting = Noting(world.proxy)
-    await world.extractor(noting).extract([PLAYER])
-    assert noting.jobs == []
+    noting = Noting()
+    await world.extractor(proxy=noting).extract([PLAYER])
+    assert [grant.take(0) for grant in noting.grants] == [False]
 
 
 @pytest.fixture
@@ -402,16 +400,17 @@ def hanging(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process whose extraction hangs, because its proxy never answers; it prints the child's pid."""
     code = """
 import asyncio, socket
+from contextlib import contextmanager
 from pathlib import Path
 from stenobird.discovery.extractor.rung import Extractor
+from stenobird.egress.proxy import Grant
 
 listener = socket.create_server(("127.0.0.1", 0))
 
 class Proxy:
-    def url_for(self, job_id, byte_cap):
-        return f"http://x:y@127.0.0.1:{listener.getsockname()[1]}"
-    def revoke(self, job_id):
-        pass
+    @contextmanager
+    def granted(self, byte_cap):
+        yield Grant(f"http://x:y@127.0.0.1:{listener.getsockname()[1]}", "y", byte_cap)
 
 async def main():
     async with asyncio.TaskGroup() as group:

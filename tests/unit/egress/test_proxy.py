@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,12 +14,12 @@ import pytest
 
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
-from stenobird.egress.proxy import EgressProxy
+from stenobird.egress.proxy import EgressProxy, Grant
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.raw_server import RawRequest, answer, open_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from anyio.abc import SocketStream
 
@@ -37,11 +37,10 @@ async def proxy(client: EgressClient) -> AsyncIterator[EgressProxy]:
 
 
 @asynccontextmanager
-async def child(
-    proxy: EgressProxy, *, job_id: str = "tr_1", cap: int = CAP
-) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(proxy=proxy.url_for(job_id, cap), trust_env=False, timeout=180) as browser:
-        yield browser
+async def child(proxy: EgressProxy) -> AsyncIterator[httpx.AsyncClient]:
+    with proxy.granted(CAP) as grant:
+        async with httpx.AsyncClient(proxy=grant.url, trust_env=False, timeout=180) as browser:
+            yield browser
 
 
 async def echo(request: RawRequest, stream: SocketStream) -> None:
@@ -77,10 +76,17 @@ async def raw(proxy: EgressProxy, data: bytes) -> bytes:
     return answered
 
 
-def authorization(proxy: EgressProxy, *, job_id: str = "tr_1", cap: int = CAP) -> str:
-    parts = urlsplit(proxy.url_for(job_id, cap))
-    pair = base64.b64encode(f"{parts.username}:{parts.password}".encode()).decode()
+def header(grant: Grant, token: str | None = None) -> str:
+    parts = urlsplit(grant.url)
+    pair = base64.b64encode(f"{parts.username}:{token or parts.password}".encode()).decode()
     return f"Proxy-Authorization: Basic {pair}\r\n"
+
+
+@pytest.fixture
+def authorization() -> Iterator[Callable[[EgressProxy], str]]:
+    """Write the header of a grant that lasts until the test ends."""
+    with ExitStack() as grants:
+        yield lambda proxy: header(grants.enter_context(proxy.granted(CAP)))
 
 
 async def test_plain_http_is_forwarded_with_its_body_and_its_answer(proxy: EgressProxy) -> None:
@@ -139,7 +145,7 @@ async def test_answer_that_breaks_off_looks_broken_to_the_child(proxy: EgressPro
     ],
 )
 async def test_forbidden_targets_get_403_by_either_form(
-    proxy: EgressProxy, canary: Canary, target: str
+    proxy: EgressProxy, canary: Canary, authorization: Callable[[EgressProxy], str], target: str
 ) -> None:
     url = target.replace("{port}", str(canary.port))
     authority = urlsplit(url).netloc
@@ -170,7 +176,7 @@ async def test_forbidden_targets_get_403_by_either_form(
     ],
 )
 async def test_requests_that_cannot_be_served_say_why(
-    proxy: EgressProxy, request_line: str, status: int
+    proxy: EgressProxy, authorization: Callable[[EgressProxy], str], request_line: str, status: int
 ) -> None:
     said = await raw(proxy, f"{request_line}\r\n{authorization(proxy)}\r\n".encode())
     assert said.startswith(f"HTTP/1.1 {status} ".encode())
@@ -187,7 +193,9 @@ async def test_requests_that_cannot_be_served_say_why(
         ("X: " + "x" * 70_000 + "\r\n", 431),
     ],
 )
-async def test_requests_are_bounded(proxy: EgressProxy, headers: str, status: int) -> None:
+async def test_requests_are_bounded(
+    proxy: EgressProxy, authorization: Callable[[EgressProxy], str], headers: str, status: int
+) -> None:
     said = await raw(
         proxy, f"POST http://public.test/ HTTP/1.1\r\n{authorization(proxy)}{headers}\r\n".encode()
     )
@@ -195,37 +203,38 @@ async def test_requests_are_bounded(proxy: EgressProxy, headers: str, status: in
 
 
 async def test_requests_without_the_token_are_refused(proxy: EgressProxy, canary: Canary) -> None:
-    good = authorization(proxy)
-    wrong = base64.b64encode(b"tr_1:wrong").decode()
-    unknown = base64.b64encode(b"tr_2:wrong").decode()
+    unknown = base64.b64encode(b"unknown:wrong").decode()
     async with open_server(echo) as server:
         line = f"GET {server.url('/')} HTTP/1.1\r\n"
-        assert (await raw(proxy, f"{line}{good}\r\n".encode())).startswith(b"HTTP/1.1 200 ")
-        for header in (
-            "",
-            f"Proxy-Authorization: Basic {wrong}\r\n",
-            f"Proxy-Authorization: Basic {unknown}\r\n",
-            "Proxy-Authorization: Basic !!!\r\n",
-            "Proxy-Authorization: Basic /w==\r\n",
-            "Proxy-Authorization: Bearer x\r\n",
-            "Authorization: Basic x\r\n",
-        ):
-            assert (await raw(proxy, f"{line}{header}\r\n".encode())).startswith(b"HTTP/1.1 407 ")
-        authorization(proxy)  # a second URL for the job
+        with proxy.granted(CAP) as grant:
+            good = header(grant)
+            assert (await raw(proxy, f"{line}{good}\r\n".encode())).startswith(b"HTTP/1.1 200 ")
+            for refused in (
+                "",
+                header(grant, "wrong"),
+                f"Proxy-Authorization: Basic {unknown}\r\n",
+                "Proxy-Authorization: Basic !!!\r\n",
+                "Proxy-Authorization: Basic /w==\r\n",
+                "Proxy-Authorization: Bearer x\r\n",
+                "Authorization: Basic x\r\n",
+            ):
+                assert (await raw(proxy, f"{line}{refused}\r\n".encode())).startswith(b"HTTP/1.1 407 ")
         assert (await raw(proxy, f"{line}{good}\r\n".encode())).startswith(b"HTTP/1.1 407 ")
-        proxy.revoke("tr_1")
-        proxy.revoke("tr_1")
         assert len(server.requests) == 1
 
 
 async def test_byte_cap_breaks_off_the_answer_and_refuses_the_next(proxy: EgressProxy) -> None:
-    async with open_server(echo) as server, child(proxy, cap=200_000) as browser:
-        assert (await browser.get(server.url("/small"))).status_code == 200
-        with pytest.raises(httpx.RemoteProtocolError):
-            await browser.get(server.url("/big"))
-        assert proxy.used_bytes("tr_1") > 200_000
-        assert (await browser.get(server.url("/small"))).status_code == 403
-        assert proxy.used_bytes("tr_2") == 0
+    with proxy.granted(200_000) as grant, proxy.granted(CAP) as other:
+        async with (
+            open_server(echo) as server,
+            httpx.AsyncClient(proxy=grant.url, trust_env=False, timeout=180) as browser,
+        ):
+            assert (await browser.get(server.url("/small"))).status_code == 200
+            with pytest.raises(httpx.RemoteProtocolError):
+                await browser.get(server.url("/big"))
+            assert grant.used_bytes > 200_000
+            assert (await browser.get(server.url("/small"))).status_code == 403
+            assert other.used_bytes == 0
 
 
 @asynccontextmanager
@@ -239,41 +248,45 @@ async def tls_world() -> AsyncIterator[tuple[EgressProxy, ConnectProxy, int]]:
 
 async def test_https_is_tunnelled_through_the_upstream_proxy() -> None:
     async with tls_world() as (proxy, upstream, _):
-        url = proxy.url_for("tr_1", CAP)
-        async with httpx.AsyncClient(proxy=url, verify=upstream.client_context(), trust_env=False) as browser:
-            assert (await browser.get("https://media.test/x")).text == "GET "
-            assert (await browser.get("https://media.test/y")).text == "GET "
-            assert (await browser.get("http://media.test/z")).text == "GET "
+        with proxy.granted(CAP) as grant:
+            context = upstream.client_context()
+            async with httpx.AsyncClient(proxy=grant.url, verify=context, trust_env=False) as browser:
+                assert (await browser.get("https://media.test/x")).text == "GET "
+                assert (await browser.get("https://media.test/y")).text == "GET "
+                assert (await browser.get("http://media.test/z")).text == "GET "
         assert upstream.targets == ["media.test:443", "media.test:80"]
-        assert proxy.used_bytes("tr_1") > 0
+        assert grant.used_bytes > 0
 
 
 async def test_byte_cap_ends_a_tunnel() -> None:
     async with tls_world() as (proxy, upstream, _):
-        url = proxy.url_for("tr_1", 100_000)
-        async with httpx.AsyncClient(proxy=url, verify=upstream.client_context(), trust_env=False) as browser:
-            with pytest.raises(httpx.TransportError):
-                await browser.get("https://media.test/big")
-        assert 100_000 < proxy.used_bytes("tr_1") < 200_000
+        with proxy.granted(100_000) as grant:
+            context = upstream.client_context()
+            async with httpx.AsyncClient(proxy=grant.url, verify=context, trust_env=False) as browser:
+                with pytest.raises(httpx.TransportError):
+                    await browser.get("https://media.test/big")
+        assert 100_000 < grant.used_bytes < 200_000
 
 
-async def test_tunnel_ends_when_the_job_is_revoked(proxy: EgressProxy) -> None:
+async def test_tunnel_ends_with_its_grant(proxy: EgressProxy) -> None:
     async with open_server(echo) as server:
         stream = await anyio.connect_tcp("127.0.0.1", proxy.port)
         async with stream:
-            head = f"CONNECT public.test:{server.port} HTTP/1.1\r\n{authorization(proxy)}\r\n"
-            await stream.send(head.encode())
-            assert (await stream.receive()).startswith(b"HTTP/1.1 200 ")
-            await stream.send(b"GET /a HTTP/1.1\r\n\r\n")
-            assert b"GET " in await stream.receive()
-            proxy.revoke("tr_1")
+            with proxy.granted(CAP) as grant:
+                head = f"CONNECT public.test:{server.port} HTTP/1.1\r\n{header(grant)}\r\n"
+                await stream.send(head.encode())
+                assert (await stream.receive()).startswith(b"HTTP/1.1 200 ")
+                await stream.send(b"GET /a HTTP/1.1\r\n\r\n")
+                assert b"GET " in await stream.receive()
             await stream.send(b"GET /b HTTP/1.1\r\n\r\n")
             with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
                 await stream.receive()
         assert server.targets == ["/a"]
 
 
-async def test_tunnel_that_idles_and_one_that_lasts_too_long_end(client: EgressClient) -> None:
+async def test_tunnel_that_idles_and_one_that_lasts_too_long_end(
+    client: EgressClient, authorization: Callable[[EgressProxy], str]
+) -> None:
     for idle_seconds, total_seconds in ((0.1, 60.0), (60.0, 0.5)):
         limited = EgressProxy(client, idle_seconds=idle_seconds, total_seconds=total_seconds)
         async with limited as proxy, open_server(echo) as server:
@@ -282,7 +295,9 @@ async def test_tunnel_that_idles_and_one_that_lasts_too_long_end(client: EgressC
             assert said == b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
-async def test_connections_beyond_the_bound_get_503(client: EgressClient) -> None:
+async def test_connections_beyond_the_bound_get_503(
+    client: EgressClient, authorization: Callable[[EgressProxy], str]
+) -> None:
     async with (
         EgressProxy(client, max_connections=1) as proxy,
         open_server(echo) as server,
@@ -303,7 +318,9 @@ async def test_rebound_name_is_refused_at_its_next_tunnel(
         assert (await browser.get(f"http://rebind.test:{canary.port}/")).status_code == 403
 
 
-async def test_proxy_closes_its_connections_and_its_port(client: EgressClient) -> None:
+async def test_proxy_closes_its_connections_and_its_port(
+    client: EgressClient, authorization: Callable[[EgressProxy], str]
+) -> None:
     async with open_server(echo) as server:
         async with EgressProxy(client) as proxy:
             stream = await anyio.connect_tcp("127.0.0.1", proxy.port)
