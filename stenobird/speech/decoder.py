@@ -65,6 +65,7 @@ MIN_AVG_LOGPROB = -1.0
 MAX_NO_SPEECH_PROB = 0.6
 TOKENS_AT_LEAST = 20
 TOKENS_A_SECOND = 12.0
+BEAM_SIZE = 5
 EARLY_TOKENS = 28
 """What the first, short generation of a job may write."""
 EARLY_MIN_LOGPROB = -0.8
@@ -120,6 +121,36 @@ _Generating: TypeAlias = "Callable[[], list[_Generation]]"
 """Waits for the generations that have begun."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A request in the language it is decoded in, with the subwords of that language."""
+
+    request: WindowRequest
+    tokenizer: Tokenizer
+
+    @property
+    def seconds(self) -> float:
+        return len(self.request.pcm) / SAMPLE_RATE
+
+    @property
+    def speech(self) -> list[tuple[float, float]]:
+        """The runs of speech in seconds."""
+        return [(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in self.request.speech]
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        return tuple(self.tokens(self.request.prefix))
+
+    def tokens(self, text: str) -> list[int]:
+        """Return the tokens of a text with times."""
+        tokenizer = self.tokenizer
+        return tokens_with_times(text, timestamp_begin=tokenizer.timestamp_begin, encode=tokenizer.encode)
+
+    def changed(self, **fields: Any) -> _Window:
+        """Return the same window with other fields of its request."""
+        return replace(self, request=replace(self.request, **fields))
+
+
 @dataclass(slots=True)
 class _Draft:
     """A segment in seconds from the start of its request's region."""
@@ -141,9 +172,7 @@ class WhisperDecoder:
     for bit the same. Text is generated with one thread: more of them are slower at such small steps.
     """
 
-    def __init__(
-        self, folder: Path, *, device: str, compute_type: str, replicas: int, beam_size: int
-    ) -> None:
+    def __init__(self, folder: Path, *, device: str, compute_type: str, replicas: int) -> None:
         def load(threads: int, workers: int) -> WhisperModel:
             return WhisperModel(
                 str(folder),
@@ -155,14 +184,11 @@ class WhisperDecoder:
             )
 
         self._device = device
-        small = device == "cpu" and is_small(folder)
-        # One more for what is urgent while the others decode batches.
-        self._model = load(1, replicas + small)
-        self._wide_encoder = load(replicas, 1) if small and replicas > 1 else self._model
+        models = [load(*copy) for copy in copies(folder, device=device, replicas=replicas)]
+        self._model, self._wide_encoder = models[0], models[-1]
         self._decoding = 0
         self._lock = threading.Lock()
         self._prepared: dict[bytes, tuple[Encoded, list[_Spoken], _Generating]] = {}
-        self._beam_size = beam_size
         self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
         self._suppressed: list[int] = list(get_suppressed_tokens(self._tokenizer("en", "transcribe"), [-1]))
 
@@ -192,28 +218,27 @@ class WhisperDecoder:
         with self._lock:
             prepared = self._prepared.pop(key, None) if len(requests) == 1 else None
         encoded, spoken = self._prepare(requests) if prepared is None else prepared[:2]
-        tokenizers = [
-            self._tokenizer(one[0], request.task) for request, one in zip(requests, spoken, strict=True)
+        windows = [
+            _Window(_in_language(request, language, end), self._tokenizer(language, request.task))
+            for request, (language, _, end) in zip(requests, spoken, strict=True)
         ]
-        requests = [_in_language(request, *one) for request, one in zip(requests, spoken, strict=True)]
-        if len(requests) == 1 and requests[0].early:
-            generations = self._generate_early(key, encoded, spoken, requests[0], tokenizers[0])
+        if len(windows) == 1 and windows[0].request.early:
+            generations = self._generate_early(key, encoded, spoken, windows[0])
         else:
-            generations = self._generate_whole(encoded, requests, tokenizers, prepared and prepared[2])
+            generations = self._generate_whole(encoded, windows, prepared and prepared[2])
         decoded = []
         for i, request in enumerate(requests):
-            one, tokenizer, generation = _rows(encoded, [i]), tokenizers[i], generations[i]
-            decode = self._early if request.early else self._window
+            one, window, generation = _rows(encoded, [i]), windows[i], generations[i]
             language, state, end = spoken[i]
             open_language = request.language is None and request.language_state.language is None
             if generation.weak and open_language and not request.early:
-                tokenizer, generation = self._in_other_languages(one, request, tokenizer, generation)
-                language = tokenizer.language_code
+                window, generation = self._in_other_languages(one, window, generation)
+                language = window.tokenizer.language_code
                 state = state if state.language is None else LanguageState(language)
-            window = decode(one, request, tokenizer, generation)
-            if window.resume_sample is None and end is not None:
-                window = replace(window, resume_sample=request.start_sample + end)
-            decoded.append(replace(window, language=language, language_state=state))
+            found = (self._early if request.early else self._whole)(one, window, generation)
+            if found.resume_sample is None and end is not None:
+                found = replace(found, resume_sample=request.start_sample + end)
+            decoded.append(replace(found, language=language, language_state=state))
         return decoded
 
     def _prepare(self, requests: Sequence[WindowRequest]) -> tuple[Encoded, list[_Spoken]]:
@@ -243,13 +268,20 @@ class WhisperDecoder:
         return (self._wide_encoder if alone else self._model).encode(features)
 
     def _follow_languages(self, encoded: Encoded, requests: Sequence[WindowRequest]) -> list[_Spoken]:
-        if all(request.language is not None for request in requests):
-            return [(request.language or "", LanguageState(), None) for request in requests]
+        open_language = any(request.language is None for request in requests)
+        detected = self._detect(encoded) if open_language else [{} for _ in requests]
         return [
-            self._follow_language(request, _probabilities(rows))
-            if request.language is None
-            else (request.language, LanguageState(), None)
-            for request, rows in zip(requests, self._model.model.detect_language(encoded), strict=True)
+            (request.language, LanguageState(), None)
+            if request.language is not None
+            else self._follow_language(request, probabilities)
+            for request, probabilities in zip(requests, detected, strict=True)
+        ]
+
+    def _detect(self, encoded: Encoded) -> list[dict[str, float]]:
+        """Return the probability of each language, of each window."""
+        return [
+            {token[2:-2]: probability for token, probability in rows}
+            for rows in self._model.model.detect_language(encoded)
         ]
 
     def _follow_language(self, request: WindowRequest, probabilities: Mapping[str, float]) -> _Spoken:
@@ -277,9 +309,8 @@ class WhisperDecoder:
         audio = pcm[max(0, start) : min(end, start + _WINDOW_SAMPLES)].astype(np.float32) / 32768.0
         # Two frames make one position of the encoder's output.
         audio = np.pad(audio, (0, -len(audio) % (2 * _FRAME_SAMPLES)))
-        encoded = self._encode_features(self._model.feature_extractor(audio, padding=0)[np.newaxis])
-        [rows] = self._model.model.detect_language(encoded)
-        return _probabilities(rows)
+        features = self._model.feature_extractor(audio, padding=0)
+        return self._detect(self._encode_features(features[np.newaxis]))[0]
 
     def _tokenizer(self, language: str, task: str) -> Tokenizer:
         key = (language, task)
@@ -290,25 +321,22 @@ class WhisperDecoder:
             )
         return self._tokenizers[key]
 
-    def _prompt(self, request: WindowRequest, tokenizer: Tokenizer) -> list[int]:
-        prompt = (request.prompt or "").strip()
-        previous = [*(tokenizer.encode(" " + prompt) if prompt else ()), *_tokens(request.context, tokenizer)]
-        return [*self._model.get_prompt(tokenizer, previous), *_tokens(request.prefix, tokenizer)]
+    def _prompt(self, window: _Window) -> list[int]:
+        prompt = (window.request.prompt or "").strip()
+        previous = window.tokenizer.encode(" " + prompt) if prompt else []
+        previous = [*previous, *window.tokens(window.request.context)]
+        return [*self._model.get_prompt(window.tokenizer, previous), *window.prefix]
 
     def _generate_early(
-        self,
-        key: bytes,
-        encoded: Encoded,
-        spoken: list[_Spoken],
-        request: WindowRequest,
-        tokenizer: Tokenizer,
+        self, key: bytes, encoded: Encoded, spoken: list[_Spoken], window: _Window
     ) -> list[_Generation]:
         """Generate a window's first tokens, and begin to generate all of them on a replica that is idle.
 
         That, and what is encoded, is kept for the request for the whole window, which comes next.
         """
-        first = self._submit(encoded, [request], [tokenizer])
-        whole = self._submit(encoded, [replace(request, early=False)], [tokenizer])
+        prompts = [self._prompt(window)]
+        first = self._submit(encoded, [window], prompts)
+        whole = self._submit(encoded, [window.changed(early=False)], prompts)
         with self._lock:
             self._prepared[key] = encoded, spoken, whole
             while len(self._prepared) > KEPT_WINDOWS:
@@ -316,58 +344,49 @@ class WhisperDecoder:
         return first()
 
     def _generate_whole(
-        self,
-        encoded: Encoded,
-        requests: Sequence[WindowRequest],
-        tokenizers: Sequence[Tokenizer],
-        begun: _Generating | None,
+        self, encoded: Encoded, windows: Sequence[_Window], begun: _Generating | None
     ) -> list[_Generation]:
         """Generate windows without their prefixes; where the tokens don't begin with its prefix, with it."""
-        free = [replace(request, prefix="") for request in requests]
-        generations = self._generate(encoded, free, tokenizers) if begun is None else begun()
-        for i, (request, tokenizer) in enumerate(zip(requests, tokenizers, strict=True)):
-            tokens = generations[i].tokens
-            prefix = tuple(_tokens(request.prefix, tokenizer))
-            if tokens[: len(prefix)] != prefix:
-                [generations[i]] = self._generate(_rows(encoded, [i]), [request], [tokenizer])
+        free = [window.changed(prefix="") for window in windows]
+        generations = self._generate(encoded, free) if begun is None else begun()
+        for i, (window, generation) in enumerate(zip(windows, generations, strict=True)):
+            prefix = window.prefix
+            if generation.tokens[: len(prefix)] != prefix:
+                [generations[i]] = self._generate(_rows(encoded, [i]), [window])
             elif prefix:
                 # What is judged is the text that is new, as if it had been generated from the prefix.
-                text = tokenizer.decode(tokens[len(prefix) :]).strip()
-                generations[i] = replace(generations[i], text=text, compression_ratio=compression_ratio(text))
+                text = window.tokenizer.decode(generation.tokens[len(prefix) :]).strip()
+                generations[i] = replace(generation, text=text, compression_ratio=compression_ratio(text))
         return generations
 
     def _generate(
-        self, encoded: Encoded, requests: Sequence[WindowRequest], tokenizers: Sequence[Tokenizer]
+        self, encoded: Encoded, windows: Sequence[_Window], **constraints: float
     ) -> list[_Generation]:
         """Decode in batches of windows that have prompts of the same length, and one limit."""
-        prompts = [self._prompt(r, t) for r, t in zip(requests, tokenizers, strict=True)]
+        prompts = [self._prompt(window) for window in windows]
         alike: dict[tuple[int, int], list[int]] = {}
-        for i, (prompt, request) in enumerate(zip(prompts, requests, strict=True)):
-            alike.setdefault((len(prompt), _max_length(request, prompt)), []).append(i)
+        for i, (prompt, window) in enumerate(zip(prompts, windows, strict=True)):
+            alike.setdefault((len(prompt), _max_length(window, prompt)), []).append(i)
         generations: dict[int, _Generation] = {}
         for rows in alike.values():
-            found = self._submit(
-                encoded if len(rows) == len(prompts) else _rows(encoded, rows),
-                [requests[i] for i in rows],
-                [tokenizers[i] for i in rows],
-            )
+            batch, alike_prompts = [windows[i] for i in rows], [prompts[i] for i in rows]
+            found = self._submit(_rows(encoded, rows), batch, alike_prompts, **constraints)
             generations |= zip(rows, found(), strict=True)
         return [generations[i] for i in range(len(prompts))]
 
     def _submit(
         self,
         encoded: Encoded,
-        requests: Sequence[WindowRequest],
-        tokenizers: Sequence[Tokenizer],
+        windows: Sequence[_Window],
+        prompts: Sequence[list[int]],
         **constraints: float,
     ) -> _Generating:
         """Begin to decode windows that have prompts of the same length and one limit; return what waits."""
-        prompts = [self._prompt(r, t) for r, t in zip(requests, tokenizers, strict=True)]
         results = self._model.model.generate(
             encoded,
             prompts,
-            beam_size=self._beam_size,
-            max_length=_max_length(requests[0], prompts[0]),
+            beam_size=BEAM_SIZE,
+            max_length=_max_length(windows[0], prompts[0]),
             return_scores=True,
             return_no_speech_prob=True,
             suppress_blank=True,
@@ -379,10 +398,10 @@ class WhisperDecoder:
 
         def generations() -> list[_Generation]:
             found = []
-            for pending, request, tokenizer in zip(results, requests, tokenizers, strict=True):
+            for pending, window in zip(results, windows, strict=True):
                 result = pending.result()
                 tokens = result.sequences_ids[0]  # starts with the prefix
-                text = tokenizer.decode(tokens[len(_tokens(request.prefix, tokenizer)) :]).strip()
+                text = window.tokenizer.decode(tokens[len(window.prefix) :]).strip()
                 # The score is the mean over the tokens without the end token; Whisper counts that one too.
                 logprob = result.scores[0] * len(tokens) / (len(tokens) + 1)
                 found.append(
@@ -393,43 +412,37 @@ class WhisperDecoder:
         return generations
 
     def _in_other_languages(
-        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, weak: _Generation
-    ) -> tuple[Tokenizer, _Generation]:
+        self, encoded: Encoded, window: _Window, weak: _Generation
+    ) -> tuple[_Window, _Generation]:
         """Decode a job's first window, which is weak, in the other languages that it may be in.
 
         Return the likeliest text that is not weak. Accents and noise mislead the detection of languages, and
         in the wrong one Whisper goes round in circles.
         """
-        found = [(tokenizer, weak)]
-        for language, probability in _probabilities(self._model.model.detect_language(encoded)[0]).items():
-            if probability >= POSSIBLE_LANGUAGE and language != tokenizer.language_code:
-                other = self._tokenizer(language, request.task)
-                found.append((other, self._generate(encoded, [request], [other])[0]))
+        found = [(window, weak)]
+        for language, probability in self._detect(encoded)[0].items():
+            if probability >= POSSIBLE_LANGUAGE and language != window.tokenizer.language_code:
+                other = replace(window, tokenizer=self._tokenizer(language, window.request.task))
+                found.append((other, self._generate(encoded, [other])[0]))
         return max(found, key=lambda one: (not one[1].weak, one[1] is weak, one[1].avg_logprob))
 
-    def _retried(
-        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, first: _Generation
-    ) -> _Generation:
+    def _retried(self, encoded: Encoded, window: _Window, first: _Generation) -> _Generation:
         """Decode a doubtful window once more, without repetitions, and return the better of the two.
 
         The text before it goes first, which may be what misled the model. Nothing is sampled, so that a
         resumed run gives the text of an undisturbed one.
         """
-        if first.weak and request.context:
-            request = replace(request, context="")
-            first = self._generate(encoded, [request], [tokenizer])[0]
+        if first.weak and window.request.context:
+            window = window.changed(context="")
+            [first] = self._generate(encoded, [window])
         if not first.weak or first.silent:
             return first
-        [second] = self._submit(
-            encoded, [request], [tokenizer], no_repeat_ngram_size=3, repetition_penalty=1.1
-        )()
+        [second] = self._generate(encoded, [window], no_repeat_ngram_size=3, repetition_penalty=1.1)
         return max(first, second, key=lambda h: (h.compression_ratio <= MAX_COMPRESSION_RATIO, h.avg_logprob))
 
-    def _early(
-        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, generation: _Generation
-    ) -> DecodedWindow:
+    def _early(self, encoded: Encoded, window: _Window, generation: _Generation) -> DecodedWindow:
         """Return the first sentences of a window that more text would not change, and their tokens."""
-        speech = _seconds(request.speech)
+        speech, tokenizer = window.speech, window.tokenizer
         count = settled_tokens(
             generation.tokens,
             timestamp_begin=tokenizer.timestamp_begin,
@@ -441,24 +454,21 @@ class WhisperDecoder:
         if not count or not sure or len(generation.tokens) < EARLY_TOKENS - 2:
             return DecodedWindow((), "")
         generation = replace(generation, tokens=generation.tokens[:count])
-        drafts = self._drafts(request, tokenizer, generation)
+        drafts = _drafts(window, generation)
         if not all(is_spoken(d.piece.start, d.piece.end, speech) for d in drafts):
             return DecodedWindow((), "")
-        segments = self._segments(encoded, request, tokenizer, drafts)
+        segments = self._segments(encoded, window, drafts)
         return DecodedWindow(segments, "", context=_context(drafts))
 
-    def _window(
-        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, generation: _Generation
-    ) -> DecodedWindow:
-        speech = _seconds(request.speech)
-        duration = len(request.pcm) / SAMPLE_RATE
-        generation = self._retried(encoded, request, tokenizer, generation)
+    def _whole(self, encoded: Encoded, window: _Window, generation: _Generation) -> DecodedWindow:
+        request, speech, duration = window.request, window.speech, window.seconds
+        generation = self._retried(encoded, window, generation)
         if generation.silent:
-            generation = replace(generation, tokens=tuple(_tokens(request.prefix, tokenizer)))
+            generation = replace(generation, tokens=window.prefix)
         drafts = [
             draft
-            for draft in self._drafts(request, tokenizer, generation)
-            if draft.known or _is_said(draft, speech, tokenizer.language_code)
+            for draft in _drafts(window, generation)
+            if draft.known or _is_said(draft, speech, window.tokenizer.language_code)
         ]
         resume = None
         end = drafts[-1].piece.end if drafts and drafts[-1].piece.closed else duration
@@ -467,52 +477,35 @@ class WhisperDecoder:
             kept = whole_pieces([(d.piece, d.text) for d in drafts], duration=duration)
             if not kept and drafts and request.unfinished_tail and request.context:
                 # Text before the window can lead the model to write it as one piece without any times.
-                request = replace(request, context="")
-                again = self._generate(encoded, [request], [tokenizer])[0]
-                return self._window(encoded, request, tokenizer, again)
+                window = window.changed(context="")
+                return self._whole(encoded, window, self._generate(encoded, [window])[0])
             if kept:
                 drafts = drafts[:kept]
             if kept or stopped_early:
-                resume = _resume_sample(request, drafts[-1].piece.end)
-        segments = self._segments(encoded, request, tokenizer, drafts, resume)
+                resume = _resume_sample(window, drafts[-1].piece.end)
+        segments = self._segments(encoded, window, drafts, resume)
         context = _context(drafts, request.context)
         return DecodedWindow(segments, "", resume_sample=resume, context=context)
 
-    def _drafts(self, request: WindowRequest, tokenizer: Tokenizer, generation: _Generation) -> list[_Draft]:
-        duration = len(request.pcm) / SAMPLE_RATE
-        marks = {"timestamp_begin": tokenizer.timestamp_begin, "eot": tokenizer.eot, "duration": duration}
-        known = len(split_at_timestamps(_tokens(request.prefix, tokenizer), **marks))
-        drafts = [
-            _Draft(piece, tokenizer.decode(piece.tokens), generation, known=i < known)
-            for i, piece in enumerate(split_at_timestamps(generation.tokens, **marks))
-        ]
-        return [draft for draft in drafts if draft.text.strip() and draft.piece.end > draft.piece.start]
-
     def _segments(
-        self,
-        encoded: Encoded,
-        request: WindowRequest,
-        tokenizer: Tokenizer,
-        drafts: Sequence[_Draft],
-        resume: int | None = None,
+        self, encoded: Encoded, window: _Window, drafts: Sequence[_Draft], resume: int | None = None
     ) -> tuple[Segment, ...]:
         """Return the drafts that are new as segments, with words if they are wanted."""
         new = [draft for draft in drafts if not draft.known]
-        self._spell_keywords(encoded, request, tokenizer, new)
-        speech = _seconds(request.speech)
+        self._spell_keywords(encoded, window, new)
+        speech, tokenizer = window.speech, window.tokenizer
         new = [
             replace(draft, piece=piece, text=tokenizer.decode(piece.tokens))
             for draft in new
             for piece in split_sentences(draft.piece, tokenizer.decode, speech)
         ]
-        if new and request.word_timestamps:
+        if new and window.request.word_timestamps:
             self._add_words(encoded, tokenizer, new)
         floor = max((draft.piece.end for draft in drafts if draft.known), default=0.0)
-        return _sentences(new, request, tokenizer.language_code, floor, resume)
+        return _sentences(new, window, floor, resume)
 
-    def _spell_keywords(
-        self, encoded: Encoded, request: WindowRequest, tokenizer: Tokenizer, drafts: list[_Draft]
-    ) -> None:
+    def _spell_keywords(self, encoded: Encoded, window: _Window, drafts: list[_Draft]) -> None:
+        request, tokenizer = window.request, window.tokenizer
         # The model spells what is one token of its vocabulary as is usual.
         rare = [name for name in request.names if len(tokenizer.encode(" " + name)) > 1]
         keywords = (*request.keywords, *rare)
@@ -521,7 +514,7 @@ class WhisperDecoder:
 
         def biased(keywords: list[str]) -> str:
             prompt = " ".join(filter(None, (request.prompt, ", ".join(keywords) + ".")))
-            return self._generate(encoded, [replace(request, prompt=prompt)], [tokenizer])[0].text
+            return self._generate(encoded, [window.changed(prompt=prompt)])[0].text
 
         for draft, text in zip(drafts, spell([d.text for d in drafts], keywords, biased), strict=True):
             if text != draft.text:
@@ -555,25 +548,38 @@ def is_small(folder: Path) -> bool:
     return (folder / "model.bin").stat().st_size <= SMALL_BYTES
 
 
+def copies(folder: Path, *, device: str, replicas: int) -> list[tuple[int, int]]:
+    """Return the threads and workers of the model that decodes, and of its copy that encodes if it has one.
+
+    Where windows are decoded in batches, one worker more is for what is urgent.
+    """
+    small = device == "cpu" and is_small(folder)
+    encoder = [(replicas, 1)] if small and replicas > 1 else []
+    return [(1, replicas + small), *encoder]
+
+
 def _prepared_key(request: WindowRequest) -> bytes:
     """Return the same key for an early request and the one for the whole window."""
     rest = replace(request, early=False, prefix="", pcm=_NOTHING)
     return hashlib.blake2b(request.pcm.tobytes() + repr(rest).encode(), digest_size=16).digest()
 
 
-def _tokens(text: str, tokenizer: Tokenizer) -> list[int]:
-    return tokens_with_times(text, timestamp_begin=tokenizer.timestamp_begin, encode=tokenizer.encode)
+def _drafts(window: _Window, generation: _Generation) -> list[_Draft]:
+    tokenizer = window.tokenizer
+    marks = {"timestamp_begin": tokenizer.timestamp_begin, "eot": tokenizer.eot, "duration": window.seconds}
+    known = len(split_at_timestamps(window.prefix, **marks))
+    drafts = [
+        _Draft(piece, tokenizer.decode(piece.tokens), generation, known=i < known)
+        for i, piece in enumerate(split_at_timestamps(generation.tokens, **marks))
+    ]
+    return [draft for draft in drafts if draft.text.strip() and draft.piece.end > draft.piece.start]
 
 
 def _context(drafts: Sequence[_Draft], before: str = "") -> str:
     return with_times(((draft.piece, draft.text) for draft in drafts), before)
 
 
-def _probabilities(rows: Sequence[tuple[str, float]]) -> dict[str, float]:
-    return {token[2:-2]: probability for token, probability in rows}
-
-
-def _in_language(request: WindowRequest, language: str, _: LanguageState, end: int | None) -> WindowRequest:
+def _in_language(request: WindowRequest, language: str, end: int | None) -> WindowRequest:
     """Return the part of a window that is in its language, without context in another one."""
     if language != (request.language_state.language or language):
         request = replace(request, context="")
@@ -583,9 +589,9 @@ def _in_language(request: WindowRequest, language: str, _: LanguageState, end: i
     return replace(request, pcm=request.pcm[:end], speech=speech, unfinished_tail=False)
 
 
-def _max_length(request: WindowRequest, prompt: Sequence[int]) -> int:
-    seconds = len(request.pcm) / SAMPLE_RATE
-    tokens = EARLY_TOKENS if request.early else TOKENS_AT_LEAST + int(TOKENS_A_SECOND * seconds)
+def _max_length(window: _Window, prompt: Sequence[int]) -> int:
+    whole = TOKENS_AT_LEAST + int(TOKENS_A_SECOND * window.seconds)
+    tokens = EARLY_TOKENS if window.request.early else whole
     return length_for(tokens, prompt_tokens=len(prompt))
 
 
@@ -626,13 +632,9 @@ def _is_said(draft: _Draft, speech: Sequence[tuple[float, float]], language: str
     )
 
 
-def _seconds(speech: Sequence[Span]) -> list[tuple[float, float]]:
-    return [(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in speech]
-
-
-def _resume_sample(request: WindowRequest, seconds: float) -> int:
+def _resume_sample(window: _Window, seconds: float) -> int:
     """Return the sample of the source at which the window after a kept segment begins."""
-    pause = pause_near(seconds, _seconds(request.speech))
+    request, pause = window.request, pause_near(seconds, window.speech)
     if pause is not None:
         return request.start_sample + round((pause[0] + pause[1]) / 2 * SAMPLE_RATE)
     first, last = (round((seconds + offset) * SAMPLE_RATE) for offset in RESUME_NEAR_SECONDS)
@@ -640,13 +642,13 @@ def _resume_sample(request: WindowRequest, seconds: float) -> int:
 
 
 def _sentences(
-    drafts: Sequence[_Draft], request: WindowRequest, language: str, floor: float, resume: int | None
+    drafts: Sequence[_Draft], window: _Window, floor: float, resume: int | None
 ) -> tuple[Segment, ...]:
     """Return sentences with times of the source, in order and within the region, none before `floor`."""
+    request, speech, language = window.request, window.speech, window.tokenizer.language_code
     offset = request.start_sample / SAMPLE_RATE
     last = (request.start_sample + len(request.pcm) if resume is None else resume) / SAMPLE_RATE
     floor += offset
-    speech = _seconds(request.speech)
     groups = group_sentences(
         [(draft.piece.start, draft.piece.end, draft.text) for draft in drafts],
         speech,

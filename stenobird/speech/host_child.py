@@ -66,7 +66,7 @@ def load_engine(load: Header, channel: Channel) -> tuple[Callable[[], None], str
 
 
 def _load_whisper(load: Header, channel: Channel) -> tuple[Decode, EngineInfo]:
-    from stenobird.speech.decoder import WhisperDecoder, is_small  # noqa: PLC0415
+    from stenobird.speech.decoder import WhisperDecoder, copies, is_small  # noqa: PLC0415
     from stenobird.speech.models import resolve, translates  # noqa: PLC0415
 
     device, compute_type = choose_device(load)
@@ -76,17 +76,10 @@ def _load_whisper(load: Header, channel: Channel) -> tuple[Decode, EngineInfo]:
     channel.send({"type": "state", "state": "starting", "message": f"Loading {files.name}."})
     replicas, batch = 1, CUDA_BATCH
     if device == "cpu":
-        small = is_small(files.folder)
-        replicas, batch = load["replicas"], CPU_BATCH if small else 1
-        copies = 2 if small and replicas > 1 else 1
-        limit_memory(copies * (files.folder / "model.bin").stat().st_size, workers=replicas + small)
-    decoder = WhisperDecoder(
-        files.folder,
-        device=device,
-        compute_type=compute_type,
-        replicas=replicas,
-        beam_size=load["beam_size"],
-    )
+        replicas, batch = load["replicas"], CPU_BATCH if is_small(files.folder) else 1
+        loaded = copies(files.folder, device=device, replicas=replicas)
+        limit_memory(len(loaded) * (files.folder / "model.bin").stat().st_size, workers=loaded[0][1])
+    decoder = WhisperDecoder(files.folder, device=device, compute_type=compute_type, replicas=replicas)
     return decoder.decode, EngineInfo(
         engine="whisper",
         model=files.name,

@@ -40,7 +40,6 @@ class SpeechSettings:
     replicas: int | None = None
     window_timeout_seconds: float = 120.0
     cache_dir: str | None = None
-    beam_size: int = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def test_the_home_page_offers_a_sample_that_the_real_model_understands(tiny_en: 
 
 
 def test_keywords_are_spelled_where_they_are_spoken_and_nowhere_else(tiny_en: Path) -> None:
-    decoder = WhisperDecoder(tiny_en, device="cpu", compute_type="int8", replicas=1, beam_size=5)
+    decoder = WhisperDecoder(tiny_en, device="cpu", compute_type="int8", replicas=1)
     talk = decode_clip(TALK_PATH)[13 * SAMPLE_RATE : 25 * SAMPLE_RATE]
     window = WindowRequest(talk, 0, ((0, len(talk)),), "en")
 

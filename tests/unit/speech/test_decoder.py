@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def decoder(fixture_model: Path) -> WhisperDecoder:
-    return WhisperDecoder(fixture_model, device="cpu", compute_type="int8", replicas=1, beam_size=5)
+    return WhisperDecoder(fixture_model, device="cpu", compute_type="int8", replicas=1)
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +92,15 @@ def test_a_first_window_in_a_wrong_language_is_decoded_in_the_other_likely_ones(
         def detect_language(self, encoded: Any) -> list[list[tuple[str, float]]]:
             return [probabilities] * encoded.shape[0]
 
-    def submit(encoded: Any, requests: Any, tokenizers: list[Tokenizer], **constraints: float) -> Any:
+    def submit(encoded: Any, windows: Any, prompts: Any, **constraints: float) -> Any:
         if constraints:
-            return submitted(encoded, requests, tokenizers, **constraints)
-        [tokenizer] = tokenizers
-        decoded.append(tokenizer.language_code)
+            return submitted(encoded, windows, prompts, **constraints)
+        [window] = windows
+        decoded.append(window.tokenizer.language_code)
         loop, scores = {"ko": (9.0, -0.1), "ja": (9.0, -0.2), "en": (1.2, -0.4), "de": (1.2, -0.7)}[
             decoded[-1]
         ]
-        begun = submitted(encoded, requests, tokenizers)
+        begun = submitted(encoded, windows, prompts)
         return lambda: [replace(found, compression_ratio=loop, avg_logprob=scores) for found in begun()]
 
     def tokenizer_for(language: str, task: str) -> Tokenizer:
@@ -138,7 +138,7 @@ def test_the_same_window_gives_the_same_answer(decoder: WhisperDecoder, pcm: PCM
 def test_a_window_alone_is_encoded_by_all_threads_with_the_same_answer(
     decoder: WhisperDecoder, fixture_model: Path, pcm: PCM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pair = WhisperDecoder(fixture_model, device="cpu", compute_type="int8", replicas=2, beam_size=5)
+    pair = WhisperDecoder(fixture_model, device="cpu", compute_type="int8", replicas=2)
     window = request(pcm, 0.2, 13.8)
     encoders: list[str] = []
 
