@@ -167,7 +167,7 @@ async def open_services(
             if opener is None:
                 origins = {"upload": UploadOrigin(stores.uploads, blobs)}
                 opener = await opened(open_media(settings, policy, clock, storage.spool, origins))
-                await opener.sweep(await stores.jobs.open_job_ids())
+                await storage.spool.sweep(await stores.jobs.open_job_ids())
             context = RunContext(
                 store=stores.jobs,
                 wakeups=wakeups,

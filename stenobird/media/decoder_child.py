@@ -435,19 +435,17 @@ class Job:
             "duration_exact": exact,
         }
         send(b"I", json.dumps(info).encode())
-        following = self._decode(pipe, container, stream, demuxer)
         for _ in range(MAX_PARTS):
+            following = self._decode(pipe, container, stream, demuxer)
             if following is None:
                 break
             container.close()
-            base, header = following
             try:
-                pipe = open_pipe(self._source, demuxer, base, header)
+                pipe = open_pipe(self._source, demuxer, *following)
                 container, stream = open_container(self._av, pipe, demuxer)
             except Refusal as exc:
                 self._note = str(exc)
                 break
-            following = self._decode(pipe, container, stream, demuxer)
         self._output.flush()
         end = {
             "samples": self._output.samples,

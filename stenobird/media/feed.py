@@ -95,15 +95,12 @@ class Feed:
             await self._changed.wait()
         if offset < self._start:
             return b""
-        self._forget(offset - BEHIND_BYTES)
-        at = offset - self._start
-        return bytes(self._data[at : at + size])
-
-    def _forget(self, before: int) -> None:
-        surplus = before - self._start
+        surplus = offset - BEHIND_BYTES - self._start
         if surplus > BEHIND_BYTES // 4:
             del self._data[:surplus]
             self._start += surplus
+        at = offset - self._start
+        return bytes(self._data[at : at + size])
 
     def _notify(self) -> None:
         event, self._changed = self._changed, asyncio.Event()

@@ -63,10 +63,7 @@ class HTTPOrigin:
 
 
 class SourceChanged(AudioUnreachable):
-    """The file behind the link changed while it was being transcribed, so the text could not be continued.
-
-    Nothing was billed. Send the link again.
-    """
+    """The file that was transcribed in part is another one now."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -36,7 +36,6 @@ from stenobird.ports import PCM, SAMPLE_RATE, Gap, Title
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from stenobird.children.process import ChildProcess
     from stenobird.media.decode import DecoderLimits, SpareDecoder
     from stenobird.media.live_hls import LivePlaylist
     from stenobird.media.placement import SteadyClock
@@ -114,7 +113,6 @@ class LiveStream:
         self._added, self._taken = asyncio.Event(), asyncio.Event()
         self._ended = False
         self._failure: Exception | None = None
-        self._decoder: ChildProcess | None = None
 
     # --- the reader ---------------------------------------------------------------------------------------
 
@@ -144,12 +142,6 @@ class LiveStream:
         """Where a playlist has what was not committed; elsewhere it is lost."""
         anchor = self._placement.anchor
         return {} if anchor is None else {"sequence": anchor[0], "sample": anchor[1]}
-
-    @property
-    def decoder_pid(self) -> int | None:
-        """Process id of the decoder child, for tests."""
-        child = self._decoder
-        return child.pid if child is not None and child.returncode is None else None
 
     def stop(self) -> None:
         """End the audio here. What has arrived is still yielded."""
@@ -277,12 +269,11 @@ class LiveStream:
         child = await take_decoder(
             feed, self._limits, self._spare, skip=0, stop=None, most=1 << 40, block=BLOCK_SAMPLES
         )
-        async with aclosing(child):
-            self._decoder = child
-            async with aclosing(decode(child, feed, self._limits.stall_seconds)) as messages:
-                async for message in messages:
-                    if isinstance(message, Block) and await self._take(message.pcm):
-                        return
+        messages = decode(child, feed, self._limits.stall_seconds)
+        async with aclosing(child), aclosing(messages):
+            async for message in messages:
+                if isinstance(message, Block) and await self._take(message.pcm):
+                    return
 
     async def _take(self, pcm: PCM) -> bool:
         """Take the next samples of the stretch; return whether the audio ends here."""

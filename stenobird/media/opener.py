@@ -6,8 +6,9 @@ import asyncio
 import math
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -44,7 +45,7 @@ from stenobird.media.station import Replayed, Station, is_station, plays_in_real
 from stenobird.ports import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
     from stenobird.children.process import ChildProcess
     from stenobird.config import Settings
@@ -65,8 +66,7 @@ class MediaOpener:
     """Implements `ports.AudioOpener` on a guarded HTTP client, a spool folder and decoder children.
 
     `origins` adds URL schemes of our own (uploads) to http and https. A download may take `download_seconds`
-    in all; what is on disk by then is transcribed. Used as a context manager, it keeps a decoder child ready
-    for the next job.
+    in all; what is on disk by then is transcribed. `spare`, if there is one, is a decoder for the next job.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class MediaOpener:
         origins: Mapping[str, MediaOrigin] = MappingProxyType({}),
         decoder: DecoderLimits | None = None,
         download_seconds: float = 12 * 3600.0,
+        spare: SpareDecoder | None = None,
     ) -> None:
         self._spools = spools
         self._clock = clock
@@ -86,16 +87,8 @@ class MediaOpener:
         self._origins: dict[str, MediaOrigin] = {"http": http, "https": http, **origins}
         self._decoder = decoder or DecoderLimits()
         self._seconds = download_seconds
-        self.spare: SpareDecoder | None = None
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        self.spare = await self._stack.enter_async_context(SpareDecoder(self._decoder))
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self.spare = None
-        await self._stack.aclose()
+        self.spare = spare
+        self.discard, self.held = spools.discard, spools.held
 
     @asynccontextmanager
     async def open(self, request: AudioRequest) -> AsyncGenerator[AudioStream]:
@@ -138,18 +131,6 @@ class MediaOpener:
                     self.spare.refill_soon()
         if failure is not None:
             raise failure
-
-    async def discard(self, job_id: str) -> None:
-        """Delete what was spooled for the job; fine if there is nothing."""
-        await self._spools.discard(job_id)
-
-    async def held(self) -> set[str]:
-        """Return the jobs that have a spool here."""
-        return await self._spools.held()
-
-    async def sweep(self, known_job_ids: Collection[str]) -> int:
-        """Delete the spools that belong to none of these jobs; return their number."""
-        return await self._spools.sweep(known_job_ids)
 
     async def _playlist(self, request: AudioRequest) -> tuple[MediaPlaylist | None, str]:
         """Return the playlist of HLS, and its URL. Raises `JobError`."""
@@ -259,7 +240,8 @@ class MediaStream:
         self._samples: int | None = None
         self.warning: str | None = None
         self._blocks: AsyncGenerator[PCM] | None = None
-        self._decoder: ChildProcess | None = None
+        self.decoder: ChildProcess | None = None
+        """The last child, which may have ended."""
         self._closed = False
 
     def __aiter__(self) -> AsyncIterator[PCM]:
@@ -292,12 +274,6 @@ class MediaStream:
     def stop(self) -> None:
         """See `ports.AudioStream`."""
 
-    @property
-    def decoder_pid(self) -> int | None:
-        """Process id of the decoder child, for tests."""
-        child = self._decoder
-        return child.pid if child is not None and child.returncode is None else None
-
     async def aclose(self) -> None:
         """End the reading and the decoder child."""
         self._closed = True
@@ -307,8 +283,8 @@ class MediaStream:
             await self._blocks.aclose()
         except RuntimeError:
             # Another task still waits for the next block: killing the child ends its wait.
-            if self._decoder is not None:
-                self._decoder.kill()
+            if self.decoder is not None:
+                self.decoder.kill()
 
     async def _read(self) -> AsyncGenerator[PCM]:
         limits = self._request.limits
@@ -334,7 +310,7 @@ class MediaStream:
                 deaths_here = deaths_here + 1 if self._next_sample == last_place else 1
                 last_place = self._next_sample
                 if deaths_here > MAX_DEATHS_WITHOUT_PROGRESS or deaths > MAX_DEATHS:
-                    at = _clock_time(self._next_sample / SAMPLE_RATE)
+                    at = timedelta(seconds=self._next_sample // SAMPLE_RATE)
                     raise TranscriptionFailed(
                         f"The audio can't be decoded at {at}: the decoder failed there repeatedly ({exc}). "
                         "Send the audio in another format."
@@ -357,7 +333,7 @@ class MediaStream:
             aclosing(child),
             aclosing(decode(child, self._intake, self._limits.stall_seconds)) as messages,
         ):
-            self._decoder = child
+            self.decoder = child
             try:
                 async for message in messages:
                     if isinstance(message, Block):
@@ -405,7 +381,7 @@ class MediaStream:
 
     def _what_is_missing(self, end: Ended, failure: JobError | None) -> str | None:
         seconds = self._next_sample / SAMPLE_RATE
-        at = _clock_time(seconds)
+        at = timedelta(seconds=int(seconds))
         if failure is not None:
             return f"The download broke off, so the transcript ends at {at}. {failure.message}"
         claim = (
@@ -424,7 +400,7 @@ class MediaStream:
     def _refused(self, refusal: Refusal) -> Exception:
         """Return the error that a child's refusal means, or that of the download if it broke off."""
         if refusal.kind == "too_long":
-            limit = _clock_time(self._request.limits.max_samples / SAMPLE_RATE)
+            limit = timedelta(seconds=self._request.limits.max_samples // SAMPLE_RATE)
             return AudioTooLarge(
                 f"The audio is longer than the {limit} that this service accepts. Send a shorter one."
             )
@@ -439,11 +415,6 @@ class MediaStream:
         )
 
 
-def _clock_time(seconds: float) -> str:
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-
-
 @asynccontextmanager
 async def open_media(
     settings: Settings,
@@ -455,6 +426,6 @@ async def open_media(
     """Open what fetches and decodes media, as the settings say. `origins` are URL schemes besides http(s)."""
     async with (
         EgressClient(policy, proxy=settings.egress_proxy) as client,
-        MediaOpener(client, spools, clock, origins=origins) as opener,
+        SpareDecoder(DecoderLimits()) as spare,
     ):
-        yield opener
+        yield MediaOpener(client, spools, clock, origins=origins, spare=spare)

@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import threading
-from bisect import bisect_right
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,38 +38,30 @@ class Intervals:
     """Disjoint half-open ranges of byte offsets, merged as they touch."""
 
     def __init__(self, ranges: Collection[tuple[int, int]] = ()) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
+        self._ranges: list[tuple[int, int]] = []
         for start, end in ranges:
             self.add(start, end)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return zip(self._starts, self._ends, strict=True)
+        return iter(self._ranges)
 
     def add(self, start: int, end: int) -> int:
         """Add `[start, end)` and return how many of its offsets are new."""
         if end <= start:
             return 0
-        first = bisect_right(self._ends, start - 1)
-        last = bisect_right(self._starts, end)
-        covered = 0
-        merged_start, merged_end = start, end
-        for have_start, have_end in zip(self._starts[first:last], self._ends[first:last], strict=True):
-            covered += max(0, min(end, have_end) - max(start, have_start))
-            merged_start, merged_end = min(merged_start, have_start), max(merged_end, have_end)
-        self._starts[first:last] = [merged_start]
-        self._ends[first:last] = [merged_end]
-        return end - start - covered
+        touching = [(a, b) for a, b in self._ranges if a <= end and start <= b]
+        joined = [(start, end), *touching]
+        whole = min(a for a, _ in joined), max(b for _, b in joined)
+        self._ranges = sorted([whole, *(one for one in self._ranges if one not in touching)])
+        return end - start - sum(max(0, min(end, b) - max(start, a)) for a, b in touching)
 
     def end_from(self, offset: int) -> int:
         """Return the end of the unbroken run that holds `offset`, or `offset` itself if it isn't there."""
-        index = bisect_right(self._starts, offset) - 1
-        return self._ends[index] if index >= 0 and self._ends[index] > offset else offset
+        return next((end for start, end in self._ranges if start <= offset < end), offset)
 
     def next_start(self, offset: int) -> int | None:
         """Return where the first range after `offset` starts."""
-        index = bisect_right(self._starts, offset)
-        return self._starts[index] if index < len(self._starts) else None
+        return next((start for start, _ in self._ranges if start > offset), None)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from stenobird.errors import TranscriptionFailed
-from stenobird.media.decode import DecoderLimits
+from stenobird.media.decode import DecoderLimits, SpareDecoder
 from stenobird.media.opener import MediaStream
 from stenobird.ports import SAMPLE_RATE
 from tests.support.media_server import Resource
@@ -24,9 +24,8 @@ from tests.support.media_world import limits_of, media_world, pcm_of
 from tests.support.until import async_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
-    from stenobird.media.decode import SpareDecoder
     from stenobird.ports import AudioStream
     from tests.support.media_world import MediaWorld
 
@@ -37,14 +36,16 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 def pid_of(stream: AudioStream) -> int:
     assert isinstance(stream, MediaStream)
-    pid = stream.decoder_pid
-    assert pid is not None
-    return pid
+    assert stream.decoder is not None
+    assert stream.decoder.returncode is None
+    return stream.decoder.pid
 
 
-def spare_of(world: MediaWorld) -> SpareDecoder:
-    assert world.opener.spare is not None
-    return world.opener.spare
+@asynccontextmanager
+async def spare_of(world: MediaWorld) -> AsyncIterator[SpareDecoder]:
+    async with SpareDecoder(DecoderLimits()) as spare:
+        world.opener.spare = spare
+        yield spare
 
 
 @linux_only
@@ -57,8 +58,8 @@ async def test_the_child_can_open_nothing_and_inherits_nothing(
     world.server.resources["/a"] = Resource(audio("mp3", seconds=60.0))
     async with AsyncExitStack() as stack:
         if ready:
-            await stack.enter_async_context(world.opener)
-            await spare_of(world).started()
+            spare = await stack.enter_async_context(spare_of(world))
+            await spare.started()
         stream = await stack.enter_async_context(world.opener.open(world.request("/a")))
         await anext(aiter(stream))
         proc = Path("/proc", str(pid_of(stream)))
@@ -182,7 +183,7 @@ async def main(url, folder, blocks):
                 samples += len(block)
                 blocks -= 1
                 if blocks == 0:
-                    print(samples, stream.decoder_pid, flush=True)
+                    print(samples, stream.decoder.pid, flush=True)
                     await asyncio.Event().wait()
 
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
@@ -301,8 +302,7 @@ async def test_a_spare_child_decodes_the_same_audio_and_serves_one_job(
     world.server.resources["/a"] = Resource(body)
     expected = await world.hear("/a")
     pids = []
-    async with world.opener:
-        spare = spare_of(world)
+    async with spare_of(world) as spare:
         for number in range(3):
             pids.append(await spare.started())
             # A file that is whole when its decoder starts is read in place, by a child of its own.
@@ -324,18 +324,18 @@ async def test_a_spare_child_that_was_killed_costs_the_next_job_nothing(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     world.server.resources["/a"] = Resource(audio("mp3"))
-    async with world.opener:
-        killed = await spare_of(world).started()
+    async with spare_of(world) as spare:
+        killed = await spare.started()
         os.kill(killed, signal.SIGKILL)
         heard = await world.hear("/a")
         assert len(heard.pcm) / SAMPLE_RATE == pytest.approx(8.0, abs=0.1)
-        assert await spare_of(world).started() != killed
+        assert await spare.started() != killed
 
 
 async def test_jobs_at_once_do_not_wait_for_a_spare_child(
     world: MediaWorld, audio: Callable[..., bytes]
 ) -> None:
     world.server.resources["/a"] = Resource(audio("mp3"))
-    async with world.opener, asyncio.TaskGroup() as group:
+    async with spare_of(world), asyncio.TaskGroup() as group:
         for number in range(3):
             group.create_task(world.hear("/a", job_id=f"tr_{number}"))
