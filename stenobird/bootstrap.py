@@ -34,7 +34,7 @@ from stenobird.speech.engines import open_engines
 from stenobird.storage.blobs import open_blobs
 from stenobird.storage.engine import locked_data_folder
 from stenobird.storage.stores import make_data_folder, open_stores
-from stenobird.translation.translator import open_configured_translator
+from stenobird.translation.translator import open_translator
 from stenobird.uploads import UploadOrigin, UploadService
 from stenobird.wakeups import open_wakeups
 from stenobird.web.idempotency import Idempotency
@@ -160,8 +160,8 @@ async def open_services(
         if with_worker:
             if engines is None:
                 engines = await opened(open_engines(settings, clock))
-            if translator is None:
-                translator = await opened(open_configured_translator(settings, clock))
+            if translator is None and settings.translation_model:
+                translator = await opened(open_translator(settings, clock=clock))
             speakers = speakers or await opened(open_speakers(settings, clock))
             opener = overrides.opener
             if opener is None:

@@ -31,8 +31,7 @@ def list_models() -> None:
     # Imported in each command, because only they need the engine's libraries.
     from stenobird.speakers.models import SPEAKERS  # noqa: PLC0415
     from stenobird.speakers.models import find_on_disk as find_speakers  # noqa: PLC0415
-    from stenobird.speech.catalogue import CATALOGUE  # noqa: PLC0415
-    from stenobird.speech.models import find_on_disk, known_names  # noqa: PLC0415
+    from stenobird.speech.models import CATALOGUE, find_on_disk, known_names  # noqa: PLC0415
 
     speakers = find_speakers()
     rows = [
@@ -78,8 +77,7 @@ def verify(names: tuple[str, ...]) -> None:
     from stenobird.inference.package_index import damaged_files  # noqa: PLC0415
     from stenobird.speakers.models import SPEAKERS  # noqa: PLC0415
     from stenobird.speakers.models import find_on_disk as find_speakers  # noqa: PLC0415
-    from stenobird.speech.catalogue import CATALOGUE  # noqa: PLC0415
-    from stenobird.speech.models import find_on_disk  # noqa: PLC0415
+    from stenobird.speech.models import CATALOGUE, find_on_disk  # noqa: PLC0415
 
     catalogue = {**CATALOGUE, SPEAKERS.name: SPEAKERS}
     whole = True

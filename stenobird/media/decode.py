@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as message
 
 from stenobird.children.process import ChildProcess
 from stenobird.errors import SEND_AUDIO, AudioContentTypeNotSupported, WorkerTrouble
@@ -88,7 +90,10 @@ class DecoderInput(Protocol):
         """Return at least one byte, waiting for it; nothing at the end. May raise a `JobError`."""
 
 
-@dataclass(frozen=True, slots=True)
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+@message(frozen=True, slots=True, config=_STRICT)
 class Found:
     """The child has opened the file. `duration_seconds` is what the file states, true or not."""
 
@@ -106,7 +111,7 @@ class Block:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
+@message(frozen=True, slots=True, config=_STRICT)
 class Ended:
     """The audio has ended, or `stop` is reached. `samples` counts from the start of the audio."""
 
@@ -114,6 +119,14 @@ class Ended:
     corrupt_packets: int
     cut_off: bool
     note: str | None
+
+
+@message(frozen=True, slots=True, config=_STRICT)
+class _Refused:
+    """Nothing can be decoded; see `Refusal`."""
+
+    kind: str
+    message: str
 
 
 class DecoderDied(Exception):  # an outcome, handled by MediaStream
@@ -170,13 +183,16 @@ async def decode(
             yield Block(np.frombuffer(payload, np.dtype("<i2"), offset=POSITION.size), position)
         elif kind == b"H":
             yield None
-        elif kind == b"I":
-            yield Found(**_fields(payload, _FOUND))
-        elif kind == b"E":
-            yield Ended(**_fields(payload, _ENDED))
-            return
         else:
-            raise Refusal(**_fields(payload, _REFUSED))
+            try:
+                said = _JSON[kind].validate_json(payload)
+            except ValidationError as exc:
+                raise DecoderDied("it broke the protocol") from exc
+            if isinstance(said, _Refused):
+                raise Refusal(said.kind, said.message)
+            yield said
+            if isinstance(said, Ended):
+                return
 
 
 def refused(refusal: Refusal, sent: str) -> AudioContentTypeNotSupported | WorkerTrouble | None:
@@ -288,35 +304,16 @@ class SpareDecoder:
             self._refilling = False
 
 
+_JSON: dict[bytes, TypeAdapter[Any]] = {
+    b"I": TypeAdapter(Found),
+    b"E": TypeAdapter(Ended),
+    b"X": TypeAdapter(_Refused),
+}
 _JSON_BYTES = range(2, 16 * 1024)
 _PAYLOADS = {
     b"R": range(READ_REQUEST.size, READ_REQUEST.size + 1),
     b"S": range(1, 2),
     b"P": range(POSITION.size + 2, _MAX_PAYLOAD_BYTES + 1, 2),
     b"H": range(POSITION.size, POSITION.size + 1),
-    b"I": _JSON_BYTES,
-    b"E": _JSON_BYTES,
-    b"X": _JSON_BYTES,
+    **dict.fromkeys(_JSON, _JSON_BYTES),
 }
-
-_FOUND = {
-    "container": str,
-    "codec": str,
-    "duration_seconds": (float, int, type(None)),
-    "duration_exact": bool,
-}
-_ENDED = {"samples": int, "corrupt_packets": int, "cut_off": bool, "note": (str, type(None))}
-_REFUSED = {"kind": str, "message": str}
-
-
-def _fields(payload: bytes, expected: dict[str, Any]) -> dict[str, Any]:
-    """Read a JSON object with exactly these fields. Raises `DecoderDied` for anything else."""
-    try:
-        row = json.loads(payload)
-    except ValueError as exc:
-        raise DecoderDied("it broke the protocol") from exc
-    if not isinstance(row, dict) or row.keys() != expected.keys():
-        raise DecoderDied("it broke the protocol")
-    if not all(isinstance(row[name], kind) for name, kind in expected.items()):
-        raise DecoderDied("it broke the protocol")
-    return row

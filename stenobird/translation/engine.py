@@ -11,7 +11,7 @@ from stenobird.translation.models import load_tokens, read_vocabulary, tokenizer
 from stenobird.translation.text import WRITTEN_WITHOUT_SPACES, has_letters, is_usable, language_tokens, pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 MAX_SOURCE_TOKENS: Final = 200
@@ -70,7 +70,7 @@ class TranslationEngine:
         A text of which one sentence has no usable translation, even after a second try without repetitions,
         has none: half a segment in another language would mislead more than all of it.
         """
-        cut = [list(self._pieces(text)) if has_letters(text) else [] for text in texts]
+        cut = [pieces(text, self._size, MAX_SOURCE_TOKENS) if has_letters(text) else [] for text in texts]
         attempts = iter(self._attempts([piece for parts in cut for piece in parts], source, target))
         joint = "" if target in WRITTEN_WITHOUT_SPACES else " "
         translations: list[str | None] = []
@@ -84,8 +84,8 @@ class TranslationEngine:
                 translations.append(None)
         return translations
 
-    def _pieces(self, text: str) -> Iterator[str]:
-        return iter(pieces(text, lambda part: len(self._encode(part)), MAX_SOURCE_TOKENS))
+    def _size(self, text: str) -> int:
+        return len(self._encode(text))
 
     def _encode(self, text: str) -> list[str]:
         return [token for token in self._subwords(text) if token not in self._never_from_text]

@@ -122,15 +122,3 @@ async def open_translator(
     translator = HostTranslator(settings, clock=clock, host_command=host_command, cache_dir=cache_dir)
     async with translator.running():
         yield translator
-
-
-@asynccontextmanager
-async def open_configured_translator(
-    settings: Settings, clock: Clock
-) -> AsyncIterator[HostTranslator | None]:
-    """Open the translator of the settings, whose model loads from now on; `None` where they name no model."""
-    if not settings.translation_model:
-        yield None
-        return
-    async with open_translator(settings, clock=clock) as translator:
-        yield translator

@@ -9,14 +9,17 @@ import signal
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import numpy as np
 import pytest
 
 from stenobird.errors import TranscriptionFailed
-from stenobird.media.decode import DecoderLimits, SpareDecoder
+from stenobird.media.decode import DecoderDied, DecoderLimits, SpareDecoder, decode
+from stenobird.media.decoder_child import HEADER
+from stenobird.media.feed import Feed
 from stenobird.media.opener import MediaStream
 from stenobird.ports import SAMPLE_RATE
 from tests.support.media_server import Resource
@@ -339,3 +342,22 @@ async def test_jobs_at_once_do_not_wait_for_a_spare_child(
     async with spare_of(world), asyncio.TaskGroup() as group:
         for number in range(3):
             group.create_task(world.hear("/a", job_id=f"tr_{number}"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        (b"I", b'{"container": "mp3", "codec": "mp3", "duration_seconds": "long", "duration_exact": true}'),
+        (b"E", b'{"samples": 1, "corrupt_packets": 0, "cut_off": false}'),
+        (b"E", b'{"samples": 1, "corrupt_packets": 0, "cut_off": false, "note": null, "more": 1}'),
+        (b"X", b'{"kind": "broken", "message": ["it is damaged"]}'),
+        (b"X", b"nothing that is JSON"),
+    ],
+)
+async def test_what_no_healthy_child_sends_counts_as_its_death(kind: bytes, payload: bytes) -> None:
+    reader = asyncio.StreamReader()
+    reader.feed_data(HEADER.pack(kind, len(payload)) + payload)
+    child: Any = SimpleNamespace(reader=reader)
+
+    with pytest.raises(DecoderDied, match="protocol"):
+        await anext(decode(child, Feed(stitched=False), 30.0))
