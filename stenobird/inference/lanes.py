@@ -34,18 +34,18 @@ class FairLanes(Generic[T]):
     def _lanes(self) -> tuple[OrderedDict[str, deque[T]], ...]:
         return self._urgent, self._live, self._ordinary
 
-    def _lane(self, *, urgent: bool, live: bool) -> OrderedDict[str, deque[T]]:
-        return self._live if live else self._urgent if urgent else self._ordinary
+    def put(self, job_id: str, item: T, *, urgent: bool, live: bool = False, back: bool = False) -> None:
+        """Add an item behind its job's others. What is `live` is in that lane, urgent or not.
 
-    def put(self, job_id: str, item: T, *, urgent: bool, live: bool = False) -> None:
-        """Add an item behind its job's others. What is `live` is in that lane, urgent or not."""
-        self._lane(urgent=urgent, live=live).setdefault(job_id, deque()).append(item)
-
-    def put_back(self, job_id: str, item: T, *, urgent: bool, live: bool = False) -> None:
-        """Return an item that was taken but not served; it becomes the next of its lane."""
-        lane = self._lane(urgent=urgent, live=live)
-        lane.setdefault(job_id, deque()).appendleft(item)
-        lane.move_to_end(job_id, last=False)
+        `back` is for an item that was taken but not served; it becomes the next of its lane.
+        """
+        lane = self._live if live else self._urgent if urgent else self._ordinary
+        items = lane.setdefault(job_id, deque())
+        if back:
+            items.appendleft(item)
+            lane.move_to_end(job_id, last=False)
+        else:
+            items.append(item)
 
     def pop(self, *, urgent: bool = True, live: bool = True, ordinary: bool = True) -> T | None:
         """Take the next item of the lanes that may be served, or `None`."""

@@ -75,13 +75,11 @@ class PackagedModel:
 def find(model: PackagedModel, root: Path) -> Path | None:
     """Return the folder of the model if each file is there with its size; digests are not read."""
     folder = root / model.name
-    for name, (size, _) in model.files.items():
-        try:
-            if (folder / name).stat().st_size != size:
-                return None
-        except OSError:
-            return None
-    return folder
+    try:
+        whole = all((folder / name).stat().st_size == size for name, (size, _) in model.files.items())
+    except OSError:
+        return None
+    return folder if whole else None
 
 
 def damaged_files(model: PackagedModel, folder: Path) -> list[str]:

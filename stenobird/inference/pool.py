@@ -451,7 +451,7 @@ class HostPool(ABC):
             self._suspects.appendleft(ticket)
         else:
             lanes = self._light if ticket.light else self._lanes
-            lanes.put_back(ticket.job_id, ticket, urgent=ticket.urgent, live=ticket.live)
+            lanes.put(ticket.job_id, ticket, urgent=ticket.urgent, live=ticket.live, back=True)
 
     def _log(self, ticket: Ticket) -> Any:
         return _log.bind(job_id=ticket.job_id, host=self.host)

@@ -249,10 +249,9 @@ class SpareDecoder:
 
     def __init__(self, limits: DecoderLimits) -> None:
         self._limits = limits
-        self._child: ChildProcess | None = None
         self._tasks: asyncio.TaskGroup | None = None
-        self._refilling = False
-        self._started = asyncio.Event()
+        self._refilling: asyncio.Task[None] | None = None
+        self.child: ChildProcess | None = None
 
     async def __aenter__(self) -> Self:
         self._tasks = await asyncio.TaskGroup().__aenter__()
@@ -265,43 +264,33 @@ class SpareDecoder:
             if tasks is not None:
                 await tasks.__aexit__(None, None, None)
         finally:
-            if self._child is not None:
-                await self._child.aclose()
+            if self.child is not None:
+                await self.child.aclose()
 
     def take(self) -> ChildProcess | None:
         """Return the child, which the caller then owns; `None` if there is none or it has died."""
-        child = self._child
-        if child is None or child.returncode is not None:
+        if not self.ready:
             return None
-        self._child = None
-        self._started.clear()
+        child, self.child = self.child, None
         return child
 
-    async def started(self) -> int:
-        """Wait until there is a child; return its process id."""
-        await self._started.wait()
-        assert self._child is not None
-        return self._child.pid
+    @property
+    def ready(self) -> bool:
+        """Whether there is a child, and it lives."""
+        return self.child is not None and self.child.returncode is None
 
     def refill_soon(self) -> None:
         """Start a child if there is none; returns at once, fine at any time."""
-        ready = self._child is not None and self._child.returncode is None
-        if self._tasks is not None and not ready and not self._refilling:
-            self._refilling = True
-            self._tasks.create_task(self._refill(), name="spare decoder")
+        refilling = self._refilling is not None and not self._refilling.done()
+        if self._tasks is not None and not self.ready and not refilling:
+            self._refilling = self._tasks.create_task(self._refill(), name="spare decoder")
 
     async def _refill(self) -> None:
-        try:
-            dead, self._child = self._child, None
-            self._started.clear()
-            if dead is not None:
-                await dead.aclose()
-            # Where no process can be started, the next job fails with that error itself.
-            with contextlib.suppress(OSError):
-                self._child = await start_decoder(self._limits)
-                self._started.set()
-        finally:
-            self._refilling = False
+        if self.child is not None:  # it has died
+            await self.child.aclose()
+        # Where no process can be started, the next job fails with that error itself.
+        with contextlib.suppress(OSError):
+            self.child = await start_decoder(self._limits)
 
 
 _JSON: dict[bytes, TypeAdapter[Any]] = {

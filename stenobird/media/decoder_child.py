@@ -180,7 +180,7 @@ class Output:
         self.pipe: Pipe | None = None
         self._skip = skip
         self._stop = stop
-        self._most = most
+        self.most = most
         self._block_bytes = 2 * block
         self._block = bytearray()
         self._beat = 0
@@ -192,7 +192,7 @@ class Output:
         if self._stop is not None and self.samples + count >= self._stop:
             count = self._stop - self.samples
             pcm = pcm[: 2 * count]
-        if self.samples + count > self._most:
+        if self.samples + count > self.most:
             raise Refusal("too_long", "it is longer than allowed")
         skipped = min(count, max(0, self._skip - self.samples))
         self.samples += count
@@ -203,11 +203,6 @@ class Output:
         while len(self._block) >= self._block_bytes:
             self._send(self._block_bytes)
         return self._stop is not None and self.samples >= self._stop
-
-    @property
-    def room(self) -> int:
-        """How many samples may still come."""
-        return self._most - self.samples
 
     def flush(self) -> None:
         """Send what is left."""
@@ -225,22 +220,17 @@ class Output:
 class Decoder:
     """Frames of one audio track, brought to 16 kHz mono whatever they change to on the way.
 
-    The position of a sample is the number of samples before it, with silence where `timeline` has a gap.
+    The position of a sample is the number of samples before it, with silence for those that are `missing`
+    before a frame.
     """
 
     def __init__(
-        self,
-        av: Any,
-        container: Any,
-        stream: Any,
-        timeline: Timeline | None = None,
-        output: Output | None = None,
+        self, av: Any, container: Any, stream: Any, missing: Callable[[Any], int] = lambda _: 0
     ) -> None:
         self._av = av
         self._container = container
         self._stream = stream
-        self._timeline = timeline
-        self._output = output
+        self._missing = missing
         self._mono: Mono | None = None
         self._shape: tuple[Any, ...] = ()
         self.corrupt_packets = 0
@@ -252,8 +242,7 @@ class Decoder:
         for frame in self._frames():
             if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
                 raise ValueError(f"a sample rate of {frame.sample_rate}")
-            if self._timeline is not None and self._output is not None:
-                yield from self._silence(self._timeline.gap_samples(frame, self._output.room))
+            yield from self._silence(self._missing(frame))
             yield from self._resample(frame)
         yield from self._drain()
 
@@ -459,7 +448,11 @@ class Job:
         """Decode one part; return the next one, see `Pipe.next_part`."""
         self._output.pipe = pipe
         timeline = Timeline(container, stream, demuxer, stitched=self._stitched)
-        decoder = Decoder(self._av, container, stream, timeline, self._output)
+
+        def missing(frame: Any) -> int:
+            return timeline.gap_samples(frame, self._output.most - self._output.samples)
+
+        decoder = Decoder(self._av, container, stream, missing)
         stopped = False
         try:
             for pcm in decoder.pcm():

@@ -64,7 +64,15 @@ async def open_engines(settings: Settings, clock: Clock) -> AsyncIterator[Speech
         by_model: dict[str, SpeechRecognizer] = {}
         for model in (settings.model, *tier_models(settings).values()):
             if model not in by_model:
-                recognizer = open_recognizer(_speech_settings(settings, model), clock=clock)
+                speech = SpeechSettings(
+                    engine=settings.engine,
+                    model=model,
+                    device=settings.device,
+                    compute_type=settings.compute_type,
+                    replicas=settings.replicas,
+                    window_timeout_seconds=settings.window_timeout_seconds,
+                )
+                recognizer = open_recognizer(speech, clock=clock)
                 by_model[model] = await stack.enter_async_context(recognizer)
         yield SpeechEngines(
             by_model[settings.model],
@@ -90,14 +98,3 @@ def premium_units(settings: Settings) -> int:
     models = tier_models(settings)
     standard = models.get("standard", settings.model)
     return 2 if models.get("premium_quality", settings.model) != standard else 1
-
-
-def _speech_settings(settings: Settings, model: str) -> SpeechSettings:
-    return SpeechSettings(
-        engine=settings.engine,
-        model=model,
-        device=settings.device,
-        compute_type=settings.compute_type,
-        replicas=settings.replicas,
-        window_timeout_seconds=settings.window_timeout_seconds,
-    )

@@ -53,7 +53,7 @@ def test_an_item_put_back_is_the_next_one() -> None:
         lanes.put(item[0], item, urgent=False)
     first = lanes.pop()
     assert first == "a1"
-    lanes.put_back("a", first, urgent=False)
+    lanes.put("a", first, urgent=False, back=True)
 
     assert taken(lanes) == ["a1", "b1", "b2"]
 
