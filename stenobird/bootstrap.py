@@ -42,7 +42,6 @@ from stenobird.web.limits import RequestLimits
 from stenobird.web.probes import Metrics
 from stenobird.web.services import Services
 from stenobird.webhooks import open_webhooks
-from stenobird.webhooks.delivery import new_secret
 
 if TYPE_CHECKING:
     import ssl
@@ -100,14 +99,14 @@ async def open_storage(settings: Settings, stores: Stores | None = None) -> Asyn
     """
     async with AsyncExitStack() as stack:
         if stores is None:
-            stores = await stack.enter_async_context(open_stores(settings, new_webhook_secret=new_secret))
+            stores = await stack.enter_async_context(open_stores(settings))
         spool = SpoolFolder(settings.data_dir / "spool", quota_bytes=settings.spool_quota_bytes)
         accounts = AccountService(
             stores.accounts,
             remove_jobs=partial(remove_account_jobs, stores.jobs, discard=spool.discard),
             before_delete=[stores.billing.queue_account_deleted],
         )
-        yield Storage(stores, spool, KeyService(stores.keys), accounts)
+        yield Storage(stores, spool, KeyService(stores.accounts), accounts)
 
 
 @asynccontextmanager
@@ -194,13 +193,7 @@ async def open_services(
             )
         webhooks, deliverer = await opened(
             open_webhooks(
-                settings,
-                policy,
-                stores.deliveries,
-                stores.webhook_secrets,
-                clock,
-                resolver=overrides.resolver,
-                tls=overrides.tls,
+                settings, policy, stores.deliveries, clock, resolver=overrides.resolver, tls=overrides.tls
             )
         )
         jobs = JobService(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stenobird.ports import KeyMode, KeyScope
-    from stenobird.storage.account_store import KeyStore
+    from stenobird.storage.account_store import AccountStore
 
 OPERATOR_ACCOUNT: Final = "acct_operator"
 """The account of keys that the operator creates without naming an account."""
@@ -111,13 +111,13 @@ def _checksum(digits: str) -> str:
 
 
 class KeyService:
-    """Keys over a `KeyStore`. A key's secret is returned once, when it is created, and never stored.
+    """Keys over an `AccountStore`. A key's secret is returned once, when it is created, and never stored.
 
     Methods whose names begin with `own_` are for the owner of an account: a read-only key changes nothing
     (`ReadOnlyKey`), and a test key sees and changes test keys only.
     """
 
-    def __init__(self, store: KeyStore) -> None:
+    def __init__(self, store: AccountStore) -> None:
         self._store = store
 
     async def create(

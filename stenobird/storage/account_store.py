@@ -69,7 +69,7 @@ _FIND_KEY: Final = (
 
 
 class AccountStore:
-    """Accounts, wallets and usage. Every method is one transaction; changes leave an audit row.
+    """Accounts, keys, wallets and usage. Every method is one transaction; changes leave an audit row.
 
     A deleted account stays in the ledger only: `get` and `standing` return `None`. `by` is the id of the key
     that made the change, or `operator`.
@@ -107,6 +107,26 @@ class AccountStore:
                 return from_row(AccountRecord, row)
         except IntegrityError as exc:
             raise InvalidRequest(f"The account {account_id} already exists.") from exc
+
+    async def ensure_account(
+        self, account_id: str, *, name: str, tier: Tier, billing: AccountBilling = "metered"
+    ) -> AccountRecord:
+        """Return the account, created if there is none. Two processes may call this at the same time."""
+        async with self._db.write() as connection:
+            made = await connection.execute(
+                self._db.insert(accounts)
+                .values(id=account_id, name=name, tier=tier, billing=billing, created_at=db_now())
+                .on_conflict_do_update(
+                    index_elements=[accounts.c.id],
+                    set_={"deleted_at": None, "name": name, "tier": tier, "billing": billing},
+                    where=accounts.c.deleted_at.is_not(None),
+                )
+                .returning(accounts.c.id)
+            )
+            if made.scalar_one_or_none() is not None:
+                await record_audit(connection, account_id, "account.created", account_id, by="operator")
+            row = await one(connection, select(accounts).where(accounts.c.id == account_id))
+            return from_row(AccountRecord, row)
 
     async def get(self, account_id: str) -> AccountRecord | None:
         """Return the account."""
@@ -266,82 +286,7 @@ class AccountStore:
             for row in await self._db.rows(query)
         ]
 
-
-def _live(account_id: str) -> Select[Any]:
-    """Return the query of an account that is not deleted."""
-    return select(accounts).where(accounts.c.id == account_id, accounts.c.deleted_at.is_(None))
-
-
-async def _wallet(connection: AsyncConnection, account_id: str, *, limit: int) -> WalletRecord:
-    units = await connection.scalar(select(wallets.c.units).where(wallets.c.account_id == account_id))
-    reserved = await connection.scalar(
-        select(func.coalesce(func.sum(reservations.c.units), 0)).where(
-            reservations.c.account_id == account_id
-        )
-    )
-    found = await connection.execute(
-        select(wallet_entries)
-        .where(wallet_entries.c.account_id == account_id)
-        .order_by(wallet_entries.c.created_at.desc(), wallet_entries.c.id)
-        .limit(limit)
-    )
-    entries = tuple(from_row(WalletEntry, row) for row in found.mappings())
-    return WalletRecord(units or 0, reserved or 0, entries)
-
-
-async def record_audit(
-    connection: AsyncConnection,
-    account_id: str | None,
-    action: str,
-    subject: str,
-    *,
-    by: str | None = None,
-    **detail: Any,
-) -> None:
-    """Record that `by` did `action` to `subject`, in the commit of the change. `detail` holds no secrets.
-
-    `by` is a key's id or `operator`; `None` for changes that follow from Stripe.
-    """
-    await connection.execute(
-        insert(audit).values(
-            id=f"aud_{secrets.token_hex(12)}",
-            account_id=account_id,
-            action=action,
-            subject=subject,
-            detail=detail if by is None else {"by": by, **detail},
-            created_at=db_now(),
-        )
-    )
-
-
-class KeyStore:
-    """API keys and their accounts. Every method is one transaction; changes leave an audit row.
-
-    `by` is the id of the key that made the change, or `operator`.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
-
-    async def ensure_account(
-        self, account_id: str, *, name: str, tier: Tier, billing: AccountBilling = "metered"
-    ) -> AccountRecord:
-        """Return the account, created if there is none. Two processes may call this at the same time."""
-        async with self._db.write() as connection:
-            made = await connection.execute(
-                self._db.insert(accounts)
-                .values(id=account_id, name=name, tier=tier, billing=billing, created_at=db_now())
-                .on_conflict_do_update(
-                    index_elements=[accounts.c.id],
-                    set_={"deleted_at": None, "name": name, "tier": tier, "billing": billing},
-                    where=accounts.c.deleted_at.is_not(None),
-                )
-                .returning(accounts.c.id)
-            )
-            if made.scalar_one_or_none() is not None:
-                await record_audit(connection, account_id, "account.created", account_id, by="operator")
-            row = await one(connection, select(accounts).where(accounts.c.id == account_id))
-            return from_row(AccountRecord, row)
+    # --- keys -------------------------------------------------------------------------------------------
 
     async def add_key(self, key: NewKey, *, by: str = "operator", max_valid: int | None = None) -> KeyRecord:
         """Store a key. Raises `InvalidRequest` if its account is missing or has `max_valid` valid keys."""
@@ -428,6 +373,53 @@ class KeyStore:
             record = await insert_key(connection, new)
             await record_audit(connection, new.account_id, "key.rotated", key_id, by=by, replaced_by=new.id)
             return record
+
+
+def _live(account_id: str) -> Select[Any]:
+    """Return the query of an account that is not deleted."""
+    return select(accounts).where(accounts.c.id == account_id, accounts.c.deleted_at.is_(None))
+
+
+async def _wallet(connection: AsyncConnection, account_id: str, *, limit: int) -> WalletRecord:
+    units = await connection.scalar(select(wallets.c.units).where(wallets.c.account_id == account_id))
+    reserved = await connection.scalar(
+        select(func.coalesce(func.sum(reservations.c.units), 0)).where(
+            reservations.c.account_id == account_id
+        )
+    )
+    found = await connection.execute(
+        select(wallet_entries)
+        .where(wallet_entries.c.account_id == account_id)
+        .order_by(wallet_entries.c.created_at.desc(), wallet_entries.c.id)
+        .limit(limit)
+    )
+    entries = tuple(from_row(WalletEntry, row) for row in found.mappings())
+    return WalletRecord(units or 0, reserved or 0, entries)
+
+
+async def record_audit(
+    connection: AsyncConnection,
+    account_id: str | None,
+    action: str,
+    subject: str,
+    *,
+    by: str | None = None,
+    **detail: Any,
+) -> None:
+    """Record that `by` did `action` to `subject`, in the commit of the change. `detail` holds no secrets.
+
+    `by` is a key's id or `operator`; `None` for changes that follow from Stripe.
+    """
+    await connection.execute(
+        insert(audit).values(
+            id=f"aud_{secrets.token_hex(12)}",
+            account_id=account_id,
+            action=action,
+            subject=subject,
+            detail=detail if by is None else {"by": by, **detail},
+            created_at=db_now(),
+        )
+    )
 
 
 async def insert_key(connection: AsyncConnection, key: NewKey) -> KeyRecord:

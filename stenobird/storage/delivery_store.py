@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import and_, case, delete, func, literal, select, tuple_, update
@@ -26,13 +28,16 @@ if TYPE_CHECKING:
 SQLTime: TypeAlias = "ColumnElement[float] | float"
 """Seconds since the epoch, as SQL or as a number."""
 PURGE_BATCH = 1000
+SECRET_BYTES = 32
 
 _OURS = outbox.c.kind == "webhook"
 DISABLED = "Not sent: the receiver has answered 410. A replay enables this URL again."
 
 
 class DeliveryStore:
-    """Deliveries. Every method is one transaction; many workers may call at once.
+    """Deliveries, and the secrets that sign them: one for live jobs, one for jobs of test keys.
+
+    Every method is one transaction; many workers may call at once.
 
     `now` is the database's clock, which all processes share, unless a test replaces it.
     """
@@ -231,6 +236,46 @@ class DeliveryStore:
             if gone.rowcount < PURGE_BATCH:
                 return removed
 
+    # --- signing secrets --------------------------------------------------------------------------------
+
+    async def signing_secrets(self, account_id: str, *, mode: KeyMode, now: float) -> SigningSecrets:
+        """Return the account's secrets; create one if there is none."""
+        query = select(webhook_secrets).where(_of(account_id, mode))
+        row = await self._db.row(query)
+        if row is None:
+            async with self._db.write() as connection:
+                await self._make(connection, account_id, mode)
+                row = await one(connection, query)
+        return _secrets(row, now)
+
+    async def rotate_secret(
+        self, account_id: str, *, mode: KeyMode, now: float, overlap_seconds: float
+    ) -> SigningSecrets:
+        """Create a secret. The current one stays valid for `overlap_seconds`; an older one ends now."""
+        async with self._db.write() as connection:
+            await self._make(connection, account_id, mode)
+            row = await one(
+                connection,
+                update(webhook_secrets)
+                .where(_of(account_id, mode))
+                # The right-hand sides read the row before this update.
+                .values(
+                    previous_secret=webhook_secrets.c.secret,
+                    previous_until=now + overlap_seconds,
+                    secret=new_secret(),
+                    created_at=now,
+                )
+                .returning(webhook_secrets),
+            )
+        return _secrets(row, now)
+
+    async def _make(self, connection: AsyncConnection, account_id: str, mode: KeyMode) -> None:
+        await connection.execute(
+            self._db.insert(webhook_secrets)
+            .values(account_id=account_id, mode=mode, secret=new_secret(), created_at=db_now())
+            .on_conflict_do_nothing()
+        )
+
 
 def _matching(
     mode: KeyMode | None, state: DeliveryState | None = None, job_id: str | None = None
@@ -274,50 +319,9 @@ def _record(row: RowMapping) -> Delivery:
     )
 
 
-class SecretStore:
-    """The signing secrets of accounts: one for live jobs, one for jobs of test keys."""
-
-    def __init__(self, database: Database, new_secret: Callable[[], str]) -> None:
-        self._db = database
-        self._new_secret = new_secret
-
-    async def signing_secrets(self, account_id: str, *, mode: KeyMode, now: float) -> SigningSecrets:
-        """Return the account's secrets; create one if there is none."""
-        query = select(webhook_secrets).where(_of(account_id, mode))
-        row = await self._db.row(query)
-        if row is None:
-            async with self._db.write() as connection:
-                await self._make(connection, account_id, mode)
-                row = await one(connection, query)
-        return _secrets(row, now)
-
-    async def rotate_secret(
-        self, account_id: str, *, mode: KeyMode, now: float, overlap_seconds: float
-    ) -> SigningSecrets:
-        """Create a secret. The current one stays valid for `overlap_seconds`; an older one ends now."""
-        async with self._db.write() as connection:
-            await self._make(connection, account_id, mode)
-            row = await one(
-                connection,
-                update(webhook_secrets)
-                .where(_of(account_id, mode))
-                # The right-hand sides read the row before this update.
-                .values(
-                    previous_secret=webhook_secrets.c.secret,
-                    previous_until=now + overlap_seconds,
-                    secret=self._new_secret(),
-                    created_at=now,
-                )
-                .returning(webhook_secrets),
-            )
-        return _secrets(row, now)
-
-    async def _make(self, connection: AsyncConnection, account_id: str, mode: KeyMode) -> None:
-        await connection.execute(
-            self._db.insert(webhook_secrets)
-            .values(account_id=account_id, mode=mode, secret=self._new_secret(), created_at=db_now())
-            .on_conflict_do_nothing()
-        )
+def new_secret() -> str:
+    """Return a new signing secret, in the form of Standard Webhooks."""
+    return "whsec_" + base64.b64encode(token_bytes(SECRET_BYTES)).decode()
 
 
 def _of(account_id: str, mode: KeyMode) -> ColumnElement[bool]:

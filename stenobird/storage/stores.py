@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stenobird.errors import ConfigurationError
-from stenobird.storage.account_store import AccountStore, KeyStore
+from stenobird.storage.account_store import AccountStore
 from stenobird.storage.billing_store import BillingStore
-from stenobird.storage.delivery_store import DeliveryStore, SecretStore
+from stenobird.storage.delivery_store import DeliveryStore
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.idempotency_store import IdempotencyStore
 from stenobird.storage.job_store import JobStore, ShareStore
@@ -36,16 +36,14 @@ class Stores:
     deliveries: DeliveryStore
     idempotency: IdempotencyStore
     jobs: JobStore
-    keys: KeyStore
     queue: QueueStore
     shares: ShareStore
     uploads: UploadStore
-    webhook_secrets: SecretStore
 
 
 @asynccontextmanager
 async def open_stores(
-    settings: Settings, *, new_webhook_secret: Callable[[], str], delivery_now: Callable[[], SQLTime] = db_now
+    settings: Settings, *, delivery_now: Callable[[], SQLTime] = db_now
 ) -> AsyncIterator[Stores]:
     """Open the database that the settings name, with its schema up to date, and close it on the way out.
 
@@ -65,11 +63,9 @@ async def open_stores(
             deliveries=DeliveryStore(database, now=delivery_now),
             idempotency=IdempotencyStore(database),
             jobs=JobStore(database),
-            keys=KeyStore(database),
             queue=QueueStore(database),
             shares=ShareStore(database),
             uploads=UploadStore(database),
-            webhook_secrets=SecretStore(database, new_webhook_secret),
         )
 
 

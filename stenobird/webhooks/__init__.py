@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stenobird.config import Settings
     from stenobird.egress.policy import EgressPolicy, Resolver
     from stenobird.ports import Clock
-    from stenobird.storage.delivery_store import DeliveryStore, SecretStore
+    from stenobird.storage.delivery_store import DeliveryStore
 
 
 @asynccontextmanager
@@ -25,7 +25,6 @@ async def open_webhooks(
     settings: Settings,
     policy: EgressPolicy,
     deliveries: DeliveryStore,
-    secrets: SecretStore,
     clock: Clock,
     *,
     resolver: Resolver | None = None,
@@ -36,5 +35,5 @@ async def open_webhooks(
         policy, resolver=resolver, proxy=settings.egress_proxy, ssl_context=tls
     ) as client:
         targets = WebhookTargets(policy, client.dialer if isinstance(client.dialer, DirectDialer) else None)
-        service = WebhookService(deliveries, secrets, clock, client, targets)
-        yield service, WebhookDeliverer(deliveries, secrets, client, clock)
+        service = WebhookService(deliveries, clock, client, targets)
+        yield service, WebhookDeliverer(deliveries, client, clock)

@@ -7,7 +7,6 @@ event is sent again with the same `event_id` when its lease ends.
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import hmac
 import json
@@ -15,7 +14,6 @@ import random
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
-from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from stenobird.egress.client import EgressClient
     from stenobird.ports import Clock
     from stenobird.ports.webhooks import Delivery, SigningSecrets
-    from stenobird.storage.delivery_store import DeliveryStore, SecretStore
+    from stenobird.storage.delivery_store import DeliveryStore
 
 UNEXPECTED_ERROR: Final = (
     "The event could not be sent. The operator of this service finds the reason in its log."
@@ -57,7 +55,6 @@ class WebhookDeliverer:
     def __init__(
         self,
         store: DeliveryStore,
-        secrets: SecretStore,
         client: EgressClient,
         clock: Clock,
         *,
@@ -65,7 +62,6 @@ class WebhookDeliverer:
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._store = store
-        self._secrets = secrets
         self._client = client
         self._clock = clock
         self._chance = chance
@@ -154,7 +150,7 @@ class WebhookDeliverer:
             self._freed.set()
 
     async def _attempt(self, due: Delivery, until: float) -> None:
-        signing = await self._secrets.signing_secrets(due.account_id, mode=due.mode, now=self._clock.time())
+        signing = await self._store.signing_secrets(due.account_id, mode=due.mode, now=self._clock.time())
         now = self._clock.time()
         if self._clock.monotonic() > until:
             # The database was so slow that the lease may end, and another worker start, during the POST.
@@ -220,7 +216,6 @@ def retry_seconds(tries: int, chance: float, *, asked_seconds: float | None = No
 
 TIMESTAMP_HEADER: Final = "X-AlefBot-Timestamp"
 SIGNATURE_HEADER: Final = "X-AlefBot-Signature"
-SECRET_BYTES: Final = 32
 ALEFBOT_ORIGIN: Final = "alefbot"
 """Origin of jobs whose events also carry the AlefBot dialect's signature."""
 ANSWER_BYTES: Final = 1024
@@ -229,11 +224,6 @@ POST_SECONDS: Final = 10.0
 LIMITS: Final = FetchLimits(
     connect_seconds=5.0, headers_seconds=POST_SECONDS, idle_seconds=POST_SECONDS, total_seconds=POST_SECONDS
 )
-
-
-def new_secret() -> str:
-    """Return a new signing secret, in the form of Standard Webhooks."""
-    return "whsec_" + base64.b64encode(token_bytes(SECRET_BYTES)).decode()
 
 
 def canonical(body: Mapping[str, str | int | bool | None]) -> bytes:

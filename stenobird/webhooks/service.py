@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stenobird.egress.transport import DirectDialer
     from stenobird.ports import Caller, Clock, KeyMode
     from stenobird.ports.webhooks import Delivery, DeliveryState, SigningSecrets
-    from stenobird.storage.delivery_store import DeliveryStore, SecretStore
+    from stenobird.storage.delivery_store import DeliveryStore
 
 RESOLVE_SECONDS: Final = 5.0
 _EVERYWHERE: Final = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "0.0.0.0/0", "::/0")))
@@ -48,13 +48,11 @@ class WebhookService:
     def __init__(
         self,
         deliveries: DeliveryStore,
-        secrets: SecretStore,
         clock: Clock,
         client: EgressClient,
         targets: WebhookTargets,
     ) -> None:
         self._deliveries = deliveries
-        self._secrets = secrets
         self._clock = clock
         self._client = client
         self.targets = targets
@@ -96,7 +94,7 @@ class WebhookService:
     async def secrets(self, caller: Caller) -> SigningSecrets:
         """Return the secrets, creating one if there is none. Raises `ReadOnlyKey`."""
         caller.require_write()
-        return await self._secrets.signing_secrets(
+        return await self._deliveries.signing_secrets(
             caller.account_id, mode=caller.mode, now=self._clock.time()
         )
 
@@ -106,7 +104,7 @@ class WebhookService:
         Rotating again within that day removes the oldest secret at once, which removes a stolen one.
         """
         caller.require_write()
-        return await self._secrets.rotate_secret(
+        return await self._deliveries.rotate_secret(
             caller.account_id, mode=caller.mode, now=self._clock.time(), overlap_seconds=OVERLAP_SECONDS
         )
 
@@ -121,7 +119,7 @@ class WebhookService:
         target = await self.targets.check(url)
         event_id = f"evt_{token_hex(12)}"
         now = self._clock.time()
-        signing = await self._secrets.signing_secrets(account_id, mode=mode, now=now)
+        signing = await self._deliveries.signing_secrets(account_id, mode=mode, now=now)
         event = WebhookEvent(
             event_id=event_id, event_type=event_type, job_id=None, status="test", created_at=now
         )

@@ -26,7 +26,6 @@ from stenobird.ports import Caller
 from stenobird.storage.schema import usage
 from stenobird.storage.stores import open_stores
 from stenobird.testing import FakeClock
-from stenobird.webhooks.delivery import new_secret
 from tests.support.fake_stripe import FakeStripe, running_stripe
 from tests.support.web_world import web_settings
 
@@ -235,7 +234,7 @@ async def billing_world(
     async with AsyncExitStack() as stack:
         fake = await stack.enter_async_context(running_stripe(FakeStripe(clock)))
         settings = settings_of(fake).model_copy(update={"database_url": SecretStr(database_url)})
-        stores = await stack.enter_async_context(open_stores(settings, new_webhook_secret=new_secret))
+        stores = await stack.enter_async_context(open_stores(settings))
         service, worker = await stack.enter_async_context(
             open_billing(settings, stores.billing, clock, mailer=mailbox, timeout_seconds=timeout_seconds)
         )

@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from stenobird.accounts.keys import KeyService
 from stenobird.demo import CLIP_PATH, CLIP_TEXT_PATH, word_error_rate
-from stenobird.storage.account_store import AccountStore, KeyStore
+from stenobird.storage.account_store import AccountStore
 from stenobird.storage.engine import open_database
 from stenobird.storage.schema import (
     ended_jobs,
@@ -259,7 +259,7 @@ class World:
                 await AccountStore(database).create_account(
                     account_id, "Gone", "premium", "operator", by="operator"
                 )
-                secret, _ = await KeyService(KeyStore(database)).create(account_id=account_id)
+                secret, _ = await KeyService(AccountStore(database)).create(account_id=account_id)
                 return secret
 
         own = {"Authorization": f"Bearer {run_apart(make())}"}

@@ -15,7 +15,7 @@ from sqlalchemy import update
 
 from stenobird.accounts.keys import KeyService
 from stenobird.demo import MODEL_DIR
-from stenobird.storage.account_store import KeyStore
+from stenobird.storage.account_store import AccountStore
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.schema import jobs
 from tests.support.databases import migrated_sqlite, run_apart
@@ -88,7 +88,7 @@ class ServerProcess:
     async def _create_key(self, mode: KeyMode) -> str:
         url = self.settings.get("DATABASE_URL") or sqlite_url(self.data_dir)
         async with open_database(url) as database:
-            secret, _ = await KeyService(KeyStore(database)).create(mode=mode)
+            secret, _ = await KeyService(AccountStore(database)).create(mode=mode)
             return secret
 
     def forget_deaths(self) -> None:

@@ -30,7 +30,6 @@ from stenobird.testing import a_source
 from stenobird.transcript import Segment
 from stenobird.web.app import create_app
 from stenobird.web.server import WebServer, running
-from stenobird.webhooks.delivery import new_secret
 from tests.support.databases import migrated_sqlite
 from tests.support.dns import FakeResolver
 
@@ -255,7 +254,7 @@ class WebWorld:
 
     async def secret(self, account_id: str = "acct_owner", *, mode: KeyMode = "live") -> str:
         """Return what signs the account's webhooks."""
-        secrets = self.stores.webhook_secrets
+        secrets = self.stores.deliveries
         return (await secrets.signing_secrets(account_id, mode=mode, now=time.time())).current
 
     async def change_account(self, account_id: str, **columns: Any) -> None:
@@ -290,7 +289,7 @@ async def web_world(
     async with AsyncExitStack() as stack:
         stores = overrides.stores
         if stores is None:
-            opening = open_stores(settings, new_webhook_secret=new_secret)
+            opening = open_stores(settings)
             stores = await stack.enter_async_context(opening)
         clock = overrides.clock or FrozenMinutes()
         overrides = replace(

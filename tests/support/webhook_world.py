@@ -14,10 +14,10 @@ from stenobird.jobs.events import JobEvents
 from stenobird.jobs.leased import end_webhook
 from stenobird.ports import NewJob, RecognitionOptions
 from stenobird.storage.account_store import AccountStore
-from stenobird.storage.delivery_store import DeliveryStore, SecretStore
+from stenobird.storage.delivery_store import DeliveryStore
 from stenobird.storage.job_store import JobStore
 from stenobird.testing import FakeClock
-from stenobird.webhooks.delivery import WebhookDeliverer, new_secret
+from stenobird.webhooks.delivery import WebhookDeliverer
 from tests.support.dns import FakeResolver
 from tests.support.raw_server import answer
 
@@ -69,7 +69,6 @@ class WebhookWorld:
     jobs: JobStore
     accounts: AccountStore
     deliveries: DeliveryStore
-    secrets: SecretStore
     served: WebhookDeliverer | None = None
     """That of a service, in place of a new one."""
     made: int = 0
@@ -81,11 +80,11 @@ class WebhookWorld:
         store = self.deliveries
         if database is not None:
             store = DeliveryStore(database, now=self.clock.time)
-        return WebhookDeliverer(store, self.secrets, self.client, self.clock, chance=lambda: chance)
+        return WebhookDeliverer(store, self.client, self.clock, chance=lambda: chance)
 
     async def secret(self, account_id: str = OWNER, *, mode: KeyMode = "live") -> str:
         """Return the account's secret, made now if it has none."""
-        return (await self.secrets.signing_secrets(account_id, mode=mode, now=self.clock.now)).current
+        return (await self.deliveries.signing_secrets(account_id, mode=mode, now=self.clock.now)).current
 
     async def end_job(
         self,
@@ -172,6 +171,5 @@ async def webhook_world(
             JobStore(database),
             accounts,
             DeliveryStore(database, now=clock.time),
-            SecretStore(database, new_secret),
             served,
         )

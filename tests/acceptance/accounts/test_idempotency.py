@@ -102,7 +102,7 @@ async def test_the_same_key_with_other_bytes_is_a_mismatch(
 async def test_idempotency_keys_are_scoped_by_account_mode_and_address(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str]
 ) -> None:
-    await world.stores.keys.ensure_account("acct_2", name="Bob", tier="premium")
+    await world.stores.accounts.ensure_account("acct_2", name="Bob", tier="premium")
     ids = set()
     live, _ = await world.keys.create(account_id="acct_2")
     test, _ = await world.keys.create(mode="test")

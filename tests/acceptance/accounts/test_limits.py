@@ -76,7 +76,7 @@ async def test_the_forwarded_address_of_an_untrusted_peer_is_ignored(
 async def test_a_tier_has_its_requests_a_minute_and_reading_is_free(
     world: WebWorld, http: httpx.AsyncClient, tier: str, limit: int
 ) -> None:
-    await world.stores.keys.ensure_account("acct_1", name="Ann", tier=tier)  # type: ignore[arg-type]
+    await world.stores.accounts.ensure_account("acct_1", name="Ann", tier=tier)  # type: ignore[arg-type]
     secret, _ = await world.keys.create(account_id="acct_1", mode="test")
     other, _ = await world.keys.create(account_id="acct_1", mode="test")
     headers = [{"Authorization": f"Bearer {key}"} for key in (secret, other)]

@@ -86,7 +86,7 @@ async def test_only_the_owner_makes_and_revokes_share_links(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str]
 ) -> None:
     job_id = await _completed(world, http, bearer)
-    await world.stores.keys.ensure_account("acct_other", name="other", tier="premium")
+    await world.stores.accounts.ensure_account("acct_other", name="other", tier="premium")
     secret, _ = await world.keys.create(account_id="acct_other")
     stranger = {"Authorization": f"Bearer {secret}"}
     reading, _ = await world.keys.create(scope="read_only")

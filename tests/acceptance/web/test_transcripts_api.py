@@ -142,7 +142,7 @@ async def test_a_job_of_another_account_is_not_found(
     world: WebWorld, http: httpx.AsyncClient, bearer: dict[str, str], end: str
 ) -> None:
     job = await post(http, bearer)
-    await world.stores.keys.ensure_account("acct_other", name="other", tier="premium")
+    await world.stores.accounts.ensure_account("acct_other", name="other", tier="premium")
     secret, _ = await world.keys.create(account_id="acct_other")
     stranger = {"Authorization": f"Bearer {secret}"}
     for path, headers in (

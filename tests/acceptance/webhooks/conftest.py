@@ -10,7 +10,6 @@ import pytest
 
 from stenobird.bootstrap import Overrides
 from stenobird.storage.stores import open_stores
-from stenobird.webhooks.delivery import new_secret
 from tests.support.raw_server import RawServer, open_server
 from tests.support.web_world import WebWorld, served_from, web_settings, web_world
 from tests.support.webhook_world import (
@@ -53,7 +52,7 @@ async def hooks(tmp_path: Path) -> AsyncIterator[Hooks]:
     clock = delivery_clock()
     settings = served_from(tmp_path, web_settings(egress_allow=(LOOPBACK,), egress_ports=None))
     async with (
-        open_stores(settings, new_webhook_secret=new_secret, delivery_now=clock.time) as stores,
+        open_stores(settings, delivery_now=clock.time) as stores,
         web_world(tmp_path, settings, Overrides(clock=clock, stores=stores)) as web,
         webhook_world(stores.database, clock=clock, served=web.services.webhook_deliverer) as world,
         open_server(receiver) as server,

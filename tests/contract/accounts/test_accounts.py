@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, update
 
 from stenobird.errors import InvalidRequest, RateLimited
 from stenobird.ports import NewEvent, NewJob, NewKey, RecognitionOptions
-from stenobird.storage.account_store import AccountStore, KeyStore
+from stenobird.storage.account_store import AccountStore
 from stenobird.storage.idempotency_store import IdempotencyStore
 from stenobird.storage.job_store import JobStore
 from stenobird.storage.schema import accounts as accounts_table
@@ -97,7 +97,7 @@ async def test_a_deleted_account_is_gone_but_its_keys_and_ledger_stay(
     database: Database, accounts: AccountStore
 ) -> None:
     await make(accounts)
-    keys = KeyStore(database)
+    keys = AccountStore(database)
     await keys.add_key(a_key("key_1"))
     await add_usage(database, ("tr_1", MIDNIGHT, 3, 0, 3))
     await IdempotencyStore(database).claim("scope", "body", account_id="acct_1", resource_id="tr_1")
@@ -149,7 +149,7 @@ async def test_a_key_is_rotated_in_one_commit_and_only_once(
     database: Database, accounts: AccountStore
 ) -> None:
     await make(accounts)
-    keys = KeyStore(database)
+    keys = AccountStore(database)
     await keys.add_key(a_key("key_1"))
     made = await asyncio.gather(
         *(keys.rotate_key("key_1", a_key(f"key_new{number}"), by="key_1") for number in range(5))
@@ -163,7 +163,7 @@ async def test_an_account_has_a_bounded_number_of_valid_keys(
     database: Database, accounts: AccountStore
 ) -> None:
     await make(accounts)
-    keys = KeyStore(database)
+    keys = AccountStore(database)
     results = await asyncio.gather(
         *(keys.add_key(a_key(f"key_{number}"), max_valid=3) for number in range(6)), return_exceptions=True
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stenobird.storage.account_store import KeyStore
+from stenobird.storage.account_store import AccountStore
 from stenobird.storage.job_store import JobStore
 
 if TYPE_CHECKING:
@@ -20,6 +20,6 @@ def store(database: Database) -> JobStore:
 
 
 @pytest.fixture
-def key_store(database: Database) -> KeyStore:
-    """The key store under test."""
-    return KeyStore(database)
+def key_store(database: Database) -> AccountStore:
+    """The store of keys under test."""
+    return AccountStore(database)

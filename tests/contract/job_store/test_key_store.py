@@ -1,4 +1,4 @@
-"""What `KeyStore` promises on every database."""
+"""What `AccountStore` promises of keys on every database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stenobird.ports import NewKey
 from stenobird.storage.schema import accounts, audit
 
 if TYPE_CHECKING:
-    from stenobird.storage.account_store import KeyStore
+    from stenobird.storage.account_store import AccountStore
     from stenobird.storage.engine import Database
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,7 @@ def a_key(key_id: str = "key_1", **changes: Any) -> NewKey:
     return NewKey(**{**values, **changes})
 
 
-async def test_an_account_is_made_once_however_many_ask(key_store: KeyStore, database: Database) -> None:
+async def test_an_account_is_made_once_however_many_ask(key_store: AccountStore, database: Database) -> None:
     made = await asyncio.gather(
         *(key_store.ensure_account("acct_1", name=f"name {number}", tier="premium") for number in range(5))
     )
@@ -42,7 +42,7 @@ async def test_an_account_is_made_once_however_many_ask(key_store: KeyStore, dat
     assert actions == ["account.created"]
 
 
-async def test_a_key_is_found_by_its_hash_with_its_account(key_store: KeyStore) -> None:
+async def test_a_key_is_found_by_its_hash_with_its_account(key_store: AccountStore) -> None:
     account = await key_store.ensure_account("acct_1", name="one", tier="platinum")
     record = await key_store.add_key(a_key())
     found = await key_store.find_key("hash of key_1")
@@ -52,13 +52,13 @@ async def test_a_key_is_found_by_its_hash_with_its_account(key_store: KeyStore) 
     assert await key_store.find_key("hash of another") is None
 
 
-async def test_a_key_needs_an_account(key_store: KeyStore) -> None:
+async def test_a_key_needs_an_account(key_store: AccountStore) -> None:
     with pytest.raises(InvalidRequest):
         await key_store.add_key(a_key())
     assert await key_store.list_keys() == []
 
 
-async def test_a_keys_row_outlives_its_account(key_store: KeyStore, database: Database) -> None:
+async def test_a_keys_row_outlives_its_account(key_store: AccountStore, database: Database) -> None:
     await key_store.ensure_account("acct_1", name="one", tier="premium")
     await key_store.add_key(a_key())
     async with database.write() as connection:
@@ -68,7 +68,9 @@ async def test_a_keys_row_outlives_its_account(key_store: KeyStore, database: Da
     assert found[2] is None
 
 
-async def test_a_revoked_key_stays_listed_and_is_not_valid(key_store: KeyStore, database: Database) -> None:
+async def test_a_revoked_key_stays_listed_and_is_not_valid(
+    key_store: AccountStore, database: Database
+) -> None:
     await key_store.ensure_account("acct_1", name="one", tier="premium")
     await key_store.add_key(a_key("key_1"))
     await key_store.add_key(a_key("key_2"))

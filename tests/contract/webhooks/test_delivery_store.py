@@ -88,12 +88,12 @@ async def test_deliveries_are_found_by_mode_state_and_job(database: Database) ->
 async def test_each_mode_has_a_secret_of_its_own(database: Database) -> None:
     async with webhook_world(database) as world:
         now = world.clock.now
-        live = await world.secrets.signing_secrets(OWNER, mode="live", now=now)
-        sandbox = await world.secrets.signing_secrets(OWNER, mode="test", now=now)
-        rotated = await world.secrets.rotate_secret(OWNER, mode="test", now=now, overlap_seconds=60)
+        live = await world.deliveries.signing_secrets(OWNER, mode="live", now=now)
+        sandbox = await world.deliveries.signing_secrets(OWNER, mode="test", now=now)
+        rotated = await world.deliveries.rotate_secret(OWNER, mode="test", now=now, overlap_seconds=60)
         assert live.current not in {sandbox.current, rotated.current}
         assert rotated.all == (rotated.current, sandbox.current)
-        assert await world.secrets.signing_secrets(OWNER, mode="live", now=now) == live
+        assert await world.deliveries.signing_secrets(OWNER, mode="live", now=now) == live
 
 
 async def test_only_the_last_claim_fails_a_delivery_and_any_success_counts(database: Database) -> None:
@@ -146,14 +146,17 @@ async def test_rotations_at_once_leave_one_secret_and_one_before_it(database: Da
     async with webhook_world(database) as world:
         now = world.clock.now
         made = await asyncio.gather(
-            *(world.secrets.rotate_secret(OWNER, mode="live", now=now, overlap_seconds=60) for _ in range(4))
+            *(
+                world.deliveries.rotate_secret(OWNER, mode="live", now=now, overlap_seconds=60)
+                for _ in range(4)
+            )
         )
         known = {one.current for one in made}
-        last = await world.secrets.signing_secrets(OWNER, mode="live", now=now + 59)
+        last = await world.deliveries.signing_secrets(OWNER, mode="live", now=now + 59)
         assert len(known) == 4
         assert len(last.all) == 2
         assert set(last.all) <= known
-        ended = await world.secrets.signing_secrets(OWNER, mode="live", now=now + 60)
+        ended = await world.deliveries.signing_secrets(OWNER, mode="live", now=now + 60)
         assert (ended.all, ended.previous_until) == ((last.current,), None)
 
 

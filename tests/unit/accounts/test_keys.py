@@ -16,7 +16,7 @@ from stenobird.accounts.keys import OPERATOR_ACCOUNT, KeyService
 from stenobird.accounts.schemas import CreatedKeyView, KeyView
 from stenobird.errors import InvalidAPIKey, InvalidAPIKeyMode, InvalidRequest
 from stenobird.ports import Caller, KeyMode
-from stenobird.storage.account_store import KeyStore
+from stenobird.storage.account_store import AccountStore
 from stenobird.storage.schema import metadata
 from tests.support.databases import sqlite_database
 
@@ -38,7 +38,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def service(database: Database) -> KeyService:
-    return KeyService(KeyStore(database))
+    return KeyService(AccountStore(database))
 
 
 @pytest.mark.parametrize("mode", ["live", "test"])

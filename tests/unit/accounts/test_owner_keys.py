@@ -8,7 +8,7 @@ import pytest
 
 from stenobird.accounts.keys import MAX_OWN_KEYS, KeyService
 from stenobird.errors import InvalidAPIKey, InvalidRequest, KeyNotFound, LiveKeyRequired, ReadOnlyKey
-from stenobird.storage.account_store import KeyStore
+from stenobird.storage.account_store import AccountStore
 from tests.support.databases import sqlite_database
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[KeyService]:
     async with sqlite_database(tmp_path) as database:
-        store = KeyStore(database)
+        store = AccountStore(database)
         await store.ensure_account("acct_1", name="Ann", tier="premium")
         await store.ensure_account("acct_2", name="Bob", tier="premium")
         yield KeyService(store)

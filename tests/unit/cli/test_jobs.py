@@ -31,7 +31,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def with_stores(settings: Settings, work: Callable[[Stores], Awaitable[None]]) -> None:
     async def run() -> None:
-        async with open_stores(settings, new_webhook_secret=str) as stores:
+        async with open_stores(settings) as stores:
             await work(stores)
 
     asyncio.run(run())

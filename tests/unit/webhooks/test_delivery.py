@@ -13,7 +13,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from stenobird.errors import StorageUnavailable
 from stenobird.ports import Clock
-from stenobird.storage.delivery_store import DeliveryStore, SecretStore
+from stenobird.storage.delivery_store import DeliveryStore
 from stenobird.testing import FakeClock
 from stenobird.webhooks.delivery import (
     ANSWER_BYTES,
@@ -21,7 +21,6 @@ from stenobird.webhooks.delivery import (
     PER_ACCOUNT,
     POST_SECONDS,
     WebhookDeliverer,
-    new_secret,
 )
 from stenobird.webhooks.schemas import WebhookEvent
 from stenobird.webhooks.service import OVERLAP_SECONDS
@@ -119,7 +118,7 @@ async def test_a_rotated_secret_signs_beside_the_new_one_for_a_day(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
     old = await world.secret()
-    rotated = await world.secrets.rotate_secret(
+    rotated = await world.deliveries.rotate_secret(
         OWNER, mode="live", now=world.clock.now, overlap_seconds=OVERLAP_SECONDS
     )
     await world.end_job(server.url(), origin="alefbot")
@@ -204,7 +203,7 @@ async def test_a_receiver_may_ask_to_be_called_later(
     assert (row.state, row.next_attempt_at) == ("pending", world.clock.now + wait)
 
 
-class BrokenSecrets(SecretStore):
+class BrokenSecrets(DeliveryStore):
     """Fails for one account in a way that nobody foresaw."""
 
     broken = "acct_broken"
@@ -222,8 +221,8 @@ async def test_an_unexpected_error_fails_only_its_delivery(
     await world.accounts.create_account(broken, broken, "premium", "operator", by="operator")
     await world.end_job(server.url(), account_id=broken)
     await world.end_job(server.url())
-    secrets = BrokenSecrets(world.database, new_secret)
-    deliverer = WebhookDeliverer(world.deliveries, secrets, world.client, world.clock, chance=lambda: 0.5)
+    store = BrokenSecrets(world.database, now=world.clock.time)
+    deliverer = WebhookDeliverer(store, world.client, world.clock, chance=lambda: 0.5)
     assert await deliverer.step() == 2
     assert (await world.only()).state == "delivered"
     [failed] = await world.log(broken)
@@ -255,7 +254,7 @@ async def test_an_unexpected_error_in_a_claim_is_retried(
 ) -> None:
     await world.end_job(server.url())
     store = SurprisingDeliveries(world.database, now=world.clock.time)
-    deliverer = WebhookDeliverer(store, world.secrets, world.client, Clock(), poll_seconds=0.1)
+    deliverer = WebhookDeliverer(store, world.client, Clock(), poll_seconds=0.1)
     async with asyncio.timeout(180), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(deliverer.run())
         await store.delivered.wait()
@@ -267,7 +266,7 @@ async def test_an_unexpected_error_in_a_claim_is_retried(
 async def test_what_this_process_commits_is_sent_without_waiting_for_the_poll(
     world: WebhookWorld, server: RawServer, receiver: Receiver
 ) -> None:
-    deliverer = WebhookDeliverer(world.deliveries, world.secrets, world.client, Clock(), poll_seconds=300)
+    deliverer = WebhookDeliverer(world.deliveries, world.client, Clock(), poll_seconds=300)
     async with asyncio.timeout(180), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(deliverer.run())
         for _ in range(3):
@@ -374,13 +373,13 @@ async def test_a_worker_whose_lease_is_nearly_over_sends_nothing(
     await world.secret()
     await world.end_job(server.url())
 
-    class Slow(SecretStore):
+    class Slow(DeliveryStore):
         async def signing_secrets(self, account_id: str, *, mode: KeyMode, now: float) -> SigningSecrets:
             world.clock.advance(LEASE_SECONDS - POST_SECONDS + 1)
             return await super().signing_secrets(account_id, mode=mode, now=now)
 
     slow = WebhookDeliverer(
-        world.deliveries, Slow(world.database, new_secret), world.client, world.clock, chance=lambda: 0.5
+        Slow(world.database, now=world.clock.time), world.client, world.clock, chance=lambda: 0.5
     )
     await slow.step()
     assert receiver.requests == []
@@ -395,7 +394,7 @@ async def test_a_worker_whose_clock_is_wrong_takes_nothing_from_another(
     await world.end_job(server.url())
     await world.deliveries.claim(lease_seconds=60, limit=1, per_account=1)
     wrong = FakeClock(world.clock.now + HOUR)
-    ahead = WebhookDeliverer(world.deliveries, world.secrets, world.client, wrong, chance=lambda: 0.5)
+    ahead = WebhookDeliverer(world.deliveries, world.client, wrong, chance=lambda: 0.5)
     assert await ahead.step() == 0
     assert receiver.requests == []
 

@@ -42,7 +42,7 @@ class AnyTarget(WebhookTargets):
 
 
 def sender(world: WebhookWorld, refusal: Exception | None = None) -> WebhookService:
-    return WebhookService(world.deliveries, world.secrets, world.clock, world.client, AnyTarget(refusal))
+    return WebhookService(world.deliveries, world.clock, world.client, AnyTarget(refusal))
 
 
 @pytest.mark.parametrize("mode", MODES)
