@@ -15,6 +15,7 @@ from stenobird.cli.models import fetch_model
 from stenobird.cli.output import LiveTranscript
 from stenobird.config import Settings
 from stenobird.demo import CLIP_TEXT_PATH, MODEL_DIR, TALK_TEXT_PATH, word_error_rate
+from stenobird.inference.hub import ModelUnavailable
 from stenobird.logs import configure_logging
 from stenobird.web.site.pages import SAMPLE_PATH
 
@@ -56,8 +57,6 @@ def demo(data_dir: Path | None, *, fixture: bool) -> None:
 
 def _download(progress: Console) -> Path | None:
     """Return the folder of the model, or `None` if it can't be had, after saying why."""
-    from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415  # loads the engine's libraries
-
     try:
         return fetch_model(MODEL).folder
     except ModelUnavailable as error:

@@ -27,6 +27,10 @@ from stenobird.config import Settings
 from stenobird.discovery.extractor.rung import extractor_status
 from stenobird.errors import StenobirdError
 from stenobird.inference.host import usable_cpus
+from stenobird.inference.hub import ModelUnavailable
+from stenobird.speakers import models as speaker_models
+from stenobird.speech import models as speech_models
+from stenobird.translation import models as translation_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -188,17 +192,14 @@ async def _database(settings: Settings) -> _Checked:
 
 
 def _engine(settings: Settings) -> _Checked:
-    # Imported here, because only this check needs the engine's libraries.
-    from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415
-    from stenobird.speech.models import find_on_disk  # noqa: PLC0415
-
     offline = importlib.util.find_spec("pocketsphinx") is not None
     if settings.engine == "offline":
         if offline:
             return "offline", "warning", "pocketsphinx: rough text, English only."
         return "offline", "problem", "Install the extra: pip install 'stenobird[offline]'."
+    device = "cuda" if settings.device == "cuda" else "cpu"
     try:
-        files = find_on_disk(settings.model, device="cuda" if settings.device == "cuda" else "cpu")
+        files = speech_models.find_on_disk(settings.model, device=device)
     except ModelUnavailable as error:
         return settings.engine, "problem", str(error)
     if files is not None and files.fixture:
@@ -217,11 +218,8 @@ def _engine(settings: Settings) -> _Checked:
 def _translator(model: str) -> _Checked:
     if not model:
         return "-", "ok", "None: translate_to_hebrew is refused. See docs/how-to/translation.md."
-    from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415  # as for the engine
-    from stenobird.translation.models import find_on_disk  # noqa: PLC0415
-
     try:
-        folder = find_on_disk(model)
+        folder = translation_models.find_on_disk(model)
     except ModelUnavailable as error:
         return model, "problem", str(error)
     if folder is None:
@@ -233,9 +231,7 @@ def _translator(model: str) -> _Checked:
 def _speakers(model: str) -> _Checked:
     if not model:
         return "-", "ok", "None: speakers is refused. See docs/how-to/speakers.md."
-    from stenobird.speakers.models import find_on_disk  # noqa: PLC0415  # as for the engine
-
-    folder = find_on_disk(model)
+    folder = speaker_models.find_on_disk(model)
     if folder is not None:
         return model, "ok", f"On disk in {folder}."
     if model == "auto":

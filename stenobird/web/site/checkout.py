@@ -8,7 +8,6 @@ identifies that browser.
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -35,12 +34,9 @@ _SESSION_ID = re.compile(r"cs_[A-Za-z0-9_]{8,250}")
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-def _page(
-    handler: Callable[[Request], Awaitable[Response]],
-) -> Callable[[Request], Awaitable[Response]]:
+def _page(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
     """Render errors as a page."""
 
-    @functools.wraps(handler)
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
@@ -53,13 +49,6 @@ def _page(
     return answer
 
 
-@_page
-async def show_pricing(request: Request) -> Response:
-    """Show the price, with the form if billing is configured."""
-    return _pricing(request)
-
-
-@_page
 async def buy(request: Request) -> Response:
     """Start a checkout and redirect the browser to it."""
     billing = services_of(request).billing
@@ -67,7 +56,7 @@ async def buy(request: Request) -> Response:
     try:
         wanted = EmailRequest.parse({"email": email})
     except InvalidRequest:
-        return _pricing(request, 400, problem="This is not an e-mail address.", email=email)
+        return await show_pricing(request, 400, problem="This is not an e-mail address.", email=email)
     await limit_request(request, None)
     browser = browser_of(request)
     _, url = await billing.start_checkout(wanted.email, base_url=base_url_of(request), browser=browser)
@@ -76,14 +65,12 @@ async def buy(request: Request) -> Response:
     return response
 
 
-@_page
 async def show_success(request: Request) -> Response:
     """Show the state of the checkout. Opening this page changes nothing."""
     session_id = request.query_params.get("checkout_session_id", "")
     return await _show_success(request, session_id)
 
 
-@_page
 async def claim_key(request: Request) -> Response:
     """Give this browser a claim to the key, and redirect it to the key."""
     session_id = (await read_form(request)).get("checkout_session_id", "")
@@ -119,7 +106,6 @@ async def _show_success(request: Request, session_id: str) -> Response:
     )
 
 
-@_page
 async def show_key(request: Request) -> Response:
     """Exchange the one-time cookie for the key. Without a cookie, say that the key was shown already."""
     billing = services_of(request).billing
@@ -135,14 +121,12 @@ async def show_key(request: Request) -> Response:
     return response
 
 
-@_page
 async def show_recovery(request: Request) -> Response:
     """Show the form, or for a mailed link a button, so that mail scanners do not use up the link."""
     token = request.query_params.get("token", "")
     return render("billing/recover.html", state="token" if token else "ask", token=token)
 
 
-@_page
 async def recover(request: Request) -> Response:
     """Mail a link, or show the new key for a mailed link."""
     billing = services_of(request).billing
@@ -157,7 +141,10 @@ async def recover(request: Request) -> Response:
     return render("billing/recover.html", 202, state="asked", token="")
 
 
-def _pricing(request: Request, status: int = 200, *, problem: str = "", email: str = "") -> Response:
+async def show_pricing(
+    request: Request, status: int = 200, *, problem: str = "", email: str = ""
+) -> Response:
+    """Show the price, with the form if billing is configured, and what was wrong with the last one."""
     billing = services_of(request).billing
     return render(
         "billing/pricing.html",
@@ -171,11 +158,11 @@ def _pricing(request: Request, status: int = 200, *, problem: str = "", email: s
 
 
 ENDPOINTS: Final = (
-    Endpoint("GET", "/pricing", show_pricing, key="none"),
-    Endpoint("POST", "/pricing", buy, key="none"),
-    Endpoint("GET", "/success", show_success, key="none"),
-    Endpoint("POST", "/success", claim_key, key="none"),
-    Endpoint("GET", "/success/key", show_key, key="none"),
-    Endpoint("GET", "/recover", show_recovery, key="none"),
-    Endpoint("POST", "/recover", recover, key="none"),
+    Endpoint("GET", "/pricing", _page(show_pricing), key="none"),
+    Endpoint("POST", "/pricing", _page(buy), key="none"),
+    Endpoint("GET", "/success", _page(show_success), key="none"),
+    Endpoint("POST", "/success", _page(claim_key), key="none"),
+    Endpoint("GET", "/success/key", _page(show_key), key="none"),
+    Endpoint("GET", "/recover", _page(show_recovery), key="none"),
+    Endpoint("POST", "/recover", _page(recover), key="none"),
 )
