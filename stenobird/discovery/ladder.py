@@ -132,7 +132,7 @@ class _Climb:
         search = self._search
         generic = True
         if (rule := self._rule_for(search.url)) is not None:
-            search.with_state = self._known_platform = True
+            self._known_platform = True
             answer = await self._try_rung(rule, search.url)
             generic = answer is None or not answer.final
             found = await self._follow(answer, rule.stage) if answer is not None else None

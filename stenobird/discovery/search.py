@@ -120,8 +120,6 @@ class Search:
         self.url = urls.normalised(submitted_url)
         self.preview = preview
         self.wanted = EpisodeFacts(page_urls=(urls.for_request(self.url),))
-        self.with_state = False
-        """Whether the submitted page is read with its inline state, which only platform rules need."""
         self.rejected: list[Candidate] = []
         """Leads that are not the audio, each with the reason."""
         self.unreachable: list[tuple[str, str]] = []
@@ -133,7 +131,7 @@ class Search:
         self._parser = parser
         self._sink = sink
         self._documents: dict[str, Document] = {}
-        self._pages: dict[tuple[str, bool], PageFacts | None] = {}
+        self._pages: dict[str, PageFacts | None] = {}
         self._feeds: dict[str, FeedFacts | None] = {}
         self._opened: list[WebResponse] = []
         self._first: Opened | None = None
@@ -226,14 +224,18 @@ class Search:
                 return await self.fetch(self.url, max_bytes=max_bytes)
         return self._documents[key]
 
-    async def page(self, url: str | None = None, *, with_state: bool = False) -> PageFacts | None:
+    async def page(self, url: str | None = None) -> PageFacts | None:
         """Return the page at `url`, or the submitted one; `None` if it is no page. Raises `EgressError`."""
         target = urls.for_request(url or self.url)
-        key = (target, with_state or self.with_state)
-        if key not in self._pages:
+        if target not in self._pages:
             document = await self._page_document(target)
-            self._pages[key] = await self._read_page(document, with_state=key[1]) if document else None
-        return self._pages[key]
+            self._pages[target] = await self._read_page(document) if document else None
+        return self._pages[target]
+
+    async def source(self, url: str) -> str:
+        """Return the text of the page at `url`, empty if it is no page. Raises `EgressError`."""
+        document = await self._page_document(urls.for_request(url))
+        return decode_html(document.body, document.headers.get("content-type", "")) if document else ""
 
     async def player_configuration(self, url: str, title: str | None) -> PageFacts | None:
         """Return the audio in the configuration of a player on a page of this title, as a page's facts.
@@ -253,7 +255,7 @@ class Search:
             script = (marked_json(body, document.final_url) or body).replace(b"<", b"\\u003c")
             headers = {"content-type": "text/html; charset=utf-8"}
             document = replace(document, headers=headers, body=head + b"<script>" + script + b"</script>")
-        return await self._read_page(document, with_state=False)
+        return await self._read_page(document)
 
     async def _page_document(self, target: str) -> Document | None:
         if target == urls.for_request(self.url):
@@ -266,19 +268,15 @@ class Search:
         document = await self.fetch(target)
         return document if document.status < 400 else None
 
-    async def _read_page(self, document: Document, *, with_state: bool) -> PageFacts | None:
+    async def _read_page(self, document: Document) -> PageFacts | None:
         if _kind(document) != "html" and "refresh" not in document.headers:
             return None
         content_type = document.headers.get("content-type", "")
         try:
-            page = await self._parser.page(
-                document.body, url=document.final_url, content_type=content_type, with_state=with_state
-            )
+            page = await self._parser.page(document.body, url=document.final_url, content_type=content_type)
         except ParseFailed as exc:
             await self.report("resolving_page", "failed", exc.message)
             return None
-        if with_state:
-            page = replace(page, text=decode_html(document.body, content_type))
         refresh = page.refresh or urls.refresh_target(document.headers.get("refresh", ""), document.final_url)
         return replace(page, url=document.url, refresh=refresh)
 

@@ -15,7 +15,6 @@ from urllib.parse import unquote
 
 from stenobird.discovery import urls
 from stenobird.discovery.page.candidates import Finding
-from stenobird.discovery.parsing.lenient import parse_json
 from stenobird.egress.references import absolute
 
 if TYPE_CHECKING:
@@ -182,58 +181,6 @@ def attribute_mentions(value: str, base: str, *, hls: bool = False) -> Iterator[
             yield Finding(url, "page.attribute")
         return
     yield from mentions(value, base, keyed=value[:1] in "{[")
-
-
-# --- state for platform rules -------------------------------------------------------------------------------
-
-_ASSIGNED = re.compile(
-    r"(?:window\.)?(__\w{3,40}__|_preloads|__\w{3,40}|[A-Za-z]\w{2,40}(?:State|Data|Item|Props))"
-    r"\s*=\s*(?=[{\[]|JSON\.parse\()"
-)
-_JSON_PARSE = re.compile(r"JSON\.parse\(\s*(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')\s*\)", re.DOTALL)
-
-
-def read_state(scripts: list[tuple[str, str, str]]) -> dict[str, Any]:
-    """Return the parsed state of `(id, type, text)` scripts: JSON scripts by id, assigned objects by name."""
-    state: dict[str, Any] = {}
-    for identity, kind, text in scripts:
-        if "json" in kind and identity:
-            data = parse_json(text)
-            if data is not None:
-                state.setdefault(identity, data)
-            continue
-        for match in list(_ASSIGNED.finditer(text))[:20]:
-            data = _assigned_value(text, match.end())
-            if data is not None:
-                state.setdefault(match[1], data)
-    return state
-
-
-def _assigned_value(text: str, position: int) -> Any | None:
-    parsed = _JSON_PARSE.match(text, position)
-    if parsed:
-        literal = parsed[1]
-        if literal[0] == "'":
-            literal = (
-                '"' + literal[1:-1].replace("\\'", "'").replace('"', '\\"').replace('\\\\"', '\\"') + '"'
-            )
-        inner = parse_json(literal)
-        return parse_json(inner) if isinstance(inner, str) else None
-    end = _object_end(text, position)
-    return parse_json(text[position:end]) if end else None
-
-
-def _object_end(text: str, position: int) -> int | None:
-    """Return the end of the object or list that starts at `position`; brackets in strings don't count."""
-    depth = 0
-    for match in re.compile(r"\"(?:[^\"\\]|\\.?)*+(?:\"|\Z)|[{}\[\]]", re.DOTALL).finditer(text, position):
-        if match[0] in "{[":
-            depth += 1
-        elif match[0] in "}]":
-            depth -= 1
-            if depth == 0:
-                return match.end()
-    return None
 
 
 # --- configurations of players ------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from stenobird.discovery import urls
 from stenobird.discovery.page import candidates
 from stenobird.discovery.page.candidates import Finding, words_of
 from stenobird.discovery.page.head import SITE_NAMES, read_head
-from stenobird.discovery.page.inline_state import AUDIO_HINT, attribute_mentions, joined, mentions, read_state
+from stenobird.discovery.page.inline_state import AUDIO_HINT, attribute_mentions, joined, mentions
 from stenobird.discovery.page.json_ld import JSONLD
 from stenobird.discovery.page.surroundings import heading_near, labels, places_of, says_audio, text_of
 from stenobird.discovery.parsing.facts import PageFacts
@@ -62,13 +62,13 @@ _PROSE: Final = frozenset({"alt", "title", "aria-label", "download", "class", "i
 _OWN_ATTRIBUTES: Final = frozenset({"srcset", *_SOURCE_ATTRIBUTES})
 
 
-def read_page(body: bytes, *, url: str, content_type: str, with_state: bool = False) -> PageFacts:
+def read_page(body: bytes, *, url: str, content_type: str) -> PageFacts:
     """Return the page's facts. `url` is its address after redirects."""
     text = decode_html(body, content_type)
     tree = _tree(text)
     if tree is None:
         return PageFacts(url=url, final_url=url)
-    return _PageReader(tree, url, text).facts(with_state=with_state)
+    return _PageReader(tree, url, text).facts()
 
 
 def _tree(text: str) -> Any | None:
@@ -102,14 +102,14 @@ class _PageReader:
         self._element_groups: dict[Any, int] = {}
         self._places_of = cache(places_of)
 
-    def facts(self, *, with_state: bool) -> PageFacts:
+    def facts(self) -> PageFacts:
         scripts = [
-            (script.get("id") or "", (script.get("type") or "").lower(), script.text or "")
+            ((script.get("type") or "").lower(), script.text or "")
             for script in self.tree.iter("script")
             if not script.get("src")
         ]
         structured = JSONLD(self.base)
-        structured.read([text for _, kind, text in scripts if "ld+json" in kind])
+        structured.read([text for kind, text in scripts if "ld+json" in kind])
         head = read_head(self.tree, self.url, self.base, structured)
         self._from_head(head)
         self.findings.extend(structured.findings)
@@ -117,7 +117,7 @@ class _PageReader:
         self._from_microdata()
         self._from_attributes()
         self._from_speaking_attributes()
-        others = [text for _, kind, text in scripts if "ld+json" not in kind]
+        others = [text for kind, text in scripts if "ld+json" not in kind]
         for text in [*joined(others), *structured.unread]:
             self.findings.extend(mentions(text, self.base))
         title, origin = _title_words(head), urls.origin_of(self.url)
@@ -133,7 +133,6 @@ class _PageReader:
         return replace(
             head,
             episode=replace(head.episode, audio_urls=tuple(one.url for one in listed[:accepted])),
-            state=read_state(scripts) if with_state else {},
             candidates=listed,
             accepted=accepted,
             outcome=outcome,

@@ -1,7 +1,7 @@
 """The child process that parses pages and feeds: `python -m stenobird.discovery.parsing.child`.
 
 Reads requests from stdin and answers on stdout, one at a time, until stdin ends. A frame is a JSON header
-of one line, `{"op", "url", "content_type", "with_state", "size"}`, followed by `size` bytes of document; an
+of one line, `{"op", "url", "content_type", "size"}`, followed by `size` bytes of document; an
 answer is `{"size"}` on one line and that many bytes of JSON. Once loaded, the child can't open files or
 sockets, or start processes. Its memory and, per request, its CPU time are limited, and it ends with its
 parent.
@@ -53,7 +53,7 @@ def answer(header: dict[str, Any], body: bytes) -> dict[str, Any]:
         if header["op"] == "feed":
             feed = read_feed(body, url=url, content_type=content_type)
             return {"feed": dataclasses.asdict(feed) if feed is not None else None}
-        page = read_page(body, url=url, content_type=content_type, with_state=header["with_state"])
+        page = read_page(body, url=url, content_type=content_type)
     except (MemoryError, RecursionError) as exc:
         return {"failed": f"{type(exc).__name__}: the document is too large or too deeply nested"}
     return {"page": dataclasses.asdict(page)}
@@ -61,7 +61,7 @@ def answer(header: dict[str, Any], body: bytes) -> dict[str, Any]:
 
 def rehearse() -> None:
     """Read small documents and look up all encodings, so that whatever is imported late is loaded already."""
-    header = {"url": "https://example.com/", "content_type": "", "with_state": True}
+    header = {"url": "https://example.com/", "content_type": ""}
     for op, body in REHEARSALS:
         answer({**header, "op": op}, body)
     for codec in pkgutil.iter_modules(encodings.__path__):

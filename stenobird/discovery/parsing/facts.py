@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003  # the parser reads the annotations
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from stenobird.sources import NO_HEADERS, Candidate
 
@@ -57,10 +57,8 @@ def _unique(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
 class PageFacts:
     """A parsed page as plain data.
 
-    `text` is the decoded source up to the page cap, for patterns of single platforms. `meta` maps the
-    lower-case `property`/`name`/`itemprop` of each `<meta>` to its contents, in document order. `state` maps
-    names such as `__NEXT_DATA__`, `__NUXT__`, `_preloads` or a JSON script's id to its parsed JSON.
-    `candidates` are scored, best first.
+    `meta` maps the lower-case `property`/`name`/`itemprop` of each `<meta>` to its contents, in document
+    order. `candidates` are scored, best first.
     """
 
     url: str
@@ -75,7 +73,6 @@ class PageFacts:
     """Addresses of JSON with which players on the page are configured."""
     feeds: tuple[str, ...] = ()
     oembed: tuple[str, ...] = ()
-    state: Mapping[str, Any] = field(default_factory=dict)
     candidates: tuple[Candidate, ...] = ()
     """The first `accepted` of them may be opened, in order; the rest have a reason for their rejection."""
     accepted: int = 0
@@ -88,7 +85,6 @@ class PageFacts:
     """Whether its JSON-LD has an episode or a show of a podcast or radio, in a list too."""
     login: bool = False
     refresh: str | None = None
-    text: str = ""
 
     def first_meta(self, *names: str) -> str | None:
         """Return the first content of the first of `names` that the page has."""
@@ -177,11 +173,11 @@ class SearchContext(Protocol):
     wanted: EpisodeFacts
     """What the rungs so far know about the wanted episode."""
 
-    async def page(self, url: str, *, with_state: bool = False) -> PageFacts | None:
-        """Return the page at `url`, fetched and parsed once; `None` if it is no page. Raises `EgressError`.
+    async def page(self, url: str) -> PageFacts | None:
+        """Return the page at `url`, parsed once; `None` if it is no page. Raises `EgressError`."""
 
-        `with_state` reads the page's text and inline state too.
-        """
+    async def source(self, url: str) -> str:
+        """Return the text of the page at `url`, empty if it is no page. Raises `EgressError`."""
 
     async def fetch(
         self,

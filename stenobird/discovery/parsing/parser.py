@@ -63,28 +63,18 @@ class DocumentParser:
             with contextlib.suppress(OSError):
                 self._idle.append(await self._start())
 
-    async def page(
-        self, body: bytes, *, url: str, content_type: str = "", with_state: bool = False
-    ) -> PageFacts:
+    async def page(self, body: bytes, *, url: str, content_type: str = "") -> PageFacts:
         """Return a page's facts; `url` is the address it came from. Raises `ParseFailed`."""
-        answer = await self._ask("page", body, url, content_type, with_state=with_state)
+        answer = await self._ask("page", body, url, content_type)
         return _facts(_PAGE, answer["page"])
 
     async def feed(self, body: bytes, *, url: str, content_type: str = "") -> FeedFacts | None:
         """Return a feed's facts, `None` if it is no feed. Raises `ParseFailed`."""
-        answer = await self._ask("feed", body, url, content_type, with_state=False)
+        answer = await self._ask("feed", body, url, content_type)
         return _facts(_FEED, answer["feed"])
 
-    async def _ask(
-        self, op: str, body: bytes, url: str, content_type: str, *, with_state: bool
-    ) -> dict[str, Any]:
-        header = {
-            "op": op,
-            "url": url,
-            "content_type": content_type,
-            "with_state": with_state,
-            "size": len(body),
-        }
+    async def _ask(self, op: str, body: bytes, url: str, content_type: str) -> dict[str, Any]:
+        header = {"op": op, "url": url, "content_type": content_type, "size": len(body)}
         async with self._turns:
             child = await self._next_idle() or await self._start()
             try:

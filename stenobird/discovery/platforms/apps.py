@@ -5,13 +5,14 @@ from __future__ import annotations
 from stenobird.discovery.platforms.platform import Platform, Route
 from stenobird.discovery.platforms.visit import Fields
 from stenobird.discovery.platforms.ways import (
+    NEXT_DATA,
     AppleShow,
     FeedURL,
     JSONLookup,
     MediaURL,
     PageAudio,
+    PageJSON,
     PageMeta,
-    PageState,
     PlayerTag,
     ShowLinks,
 )
@@ -99,8 +100,8 @@ APPS = (
         ("podbay.fm",),
         Route(
             r"/p/[^/]+/e/(?P<moment>\d+)",
-            PageState(
-                "__NEXT_DATA__",
+            PageJSON(
+                NEXT_DATA,
                 Fields(media=("mediaURL",), title="title", show="podcast.title"),
                 root="props.pageProps.episode",
                 same={"timestamp": "moment"},

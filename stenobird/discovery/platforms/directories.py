@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.parsing.lenient import text_of
 from stenobird.discovery.platforms.platform import Platform, Route
-from stenobird.discovery.platforms.visit import Fields, dig, walk
+from stenobird.discovery.platforms.visit import Fields, dig, json_after, walk
 from stenobird.discovery.platforms.ways import JSONLookup
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stenobird.ports import Clock
 
 _PATH = r"(?:/(?P<country>[a-z]{2}))?/podcast(?:/[^/]+)?/id(?P<show>\d+)"
+_SERVER_DATA = r"<script\b[^<>]*\sid\s*=\s*[\"']?serialized-server-data[^<>]*>\s*"
 _MODEL = Fields(title="title", show="showTitle", published="releaseDate", duration="duration")
 _OFFER = Fields(
     title="title", show="showOffer.title", guid="guid", published="releaseDate", duration="duration"
@@ -44,10 +45,11 @@ async def apple_episode(visit: Visit) -> None:
 
 async def apple_page(visit: Visit) -> None:
     """Add what the page's own data say about the episode, else learn its title."""
-    page = await visit.search.page(visit.url, with_state=True)
+    page = await visit.search.page(visit.url)
     if page is None:
         return
-    offer = _offer(page.state.get("serialized-server-data"), visit.values["i"])
+    state = json_after(_SERVER_DATA, await visit.search.source(visit.url))
+    offer = _offer(state, visit.values["i"])
     if offer is None:
         # `apple:title` is the title alone; `og:title` may include the show's name.
         visit.learn(EpisodeFacts(title=page.first_meta("apple:title", "og:title")))

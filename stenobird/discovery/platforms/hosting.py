@@ -5,13 +5,13 @@ from __future__ import annotations
 from stenobird.discovery.platforms.platform import Platform, Route
 from stenobird.discovery.platforms.visit import Fields
 from stenobird.discovery.platforms.ways import (
+    NEXT_DATA,
     FeedURL,
     JSONLookup,
     MediaURL,
     PageJSON,
     PageLink,
     PageMeta,
-    PageState,
     ShowLinks,
 )
 
@@ -61,8 +61,8 @@ HOSTING = (
         ("{pub}.substack.com", "open.substack.com"),
         Route(
             r"(?:/pub/(?P<pub>[\w-]+))?/p/(?P<slug>[\w-]+)",
-            PageState(
-                "_preloads",
+            PageJSON(
+                r"\b_preloads\s*=\s*(?:JSON\.parse\(\s*)?",
                 Fields(
                     media=("podcast_url",), title="title", published="post_date", duration="podcast_duration"
                 ),
@@ -183,8 +183,8 @@ HOSTING = (
         ("omny.fm",),
         Route(
             r"/shows/(?P<show>[\w-]+)/(?P<slug>(?!playlists(?:/|$))[\w-]+)(?:/embed)?",
-            PageState(
-                "__NEXT_DATA__",
+            PageJSON(
+                NEXT_DATA,
                 Fields(
                     media=("AudioUrl",),
                     title="Title",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.platforms.platform import Platform, Route
 from stenobird.discovery.platforms.visit import Fields
-from stenobird.discovery.platforms.ways import InDirectory, JSONLookup, PageJSON, PageState, Refuse
+from stenobird.discovery.platforms.ways import NEXT_DATA, InDirectory, JSONLookup, PageJSON, Refuse
 
 if TYPE_CHECKING:
     from stenobird.discovery.platforms.visit import Visit
@@ -24,7 +24,7 @@ async def spotify_title(visit: Visit) -> None:
     if visit.facts.title and visit.facts.show:
         return
     # Not `visit.page()`, because the page's own facts are mixed with the app's name.
-    page = await visit.search.page(visit.url, with_state=True)
+    page = await visit.search.page(visit.url)
     if page is None:
         return
     for title in (page.title or "", *page.episode.alternate_titles):
@@ -42,8 +42,8 @@ MUSIC = (
         ("open.spotify.com", "play.spotify.com"),
         Route(
             rf"{_LOCALE}(?:/embed(?:-podcast)?)?/episode/{_ID}(?:/video)?",
-            PageState(
-                "__NEXT_DATA__",
+            PageJSON(
+                NEXT_DATA,
                 Fields(
                     title="title",
                     show="subtitle",
@@ -54,7 +54,6 @@ MUSIC = (
                 root=_ENTITY,
                 same={"id": "id"},
                 page="https://open.spotify.com/embed/episode/{id}",
-                learn_page=False,
             ),
             spotify_title,
             InDirectory(),
@@ -62,13 +61,12 @@ MUSIC = (
         ),
         Route(
             rf"{_LOCALE}(?:/embed(?:-podcast)?)?/show/{_ID}",
-            PageState(
-                "__NEXT_DATA__",
+            PageJSON(
+                NEXT_DATA,
                 Fields(show="title"),
                 root=_ENTITY,
                 same={"id": "id"},
                 page="https://open.spotify.com/embed/show/{id}",
-                learn_page=False,
             ),
             InDirectory("show"),
             final=True,

@@ -5,6 +5,7 @@ Also how an episode is read from a platform's JSON: paths into it, and the field
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from stenobird.discovery.page.candidates import CLIPS
 from stenobird.discovery.page.head import SITE_NAMES
 from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
-from stenobird.discovery.parsing.lenient import text_of
+from stenobird.discovery.parsing.lenient import text_of, unescape_attribute
 from stenobird.egress.references import absolute
 
 if TYPE_CHECKING:
@@ -108,9 +109,9 @@ class Visit:
         address = None if joined is None or CLIPS.search(joined) else urls.for_request(joined)
         return None if any(lead.url == address for lead in leads) else address
 
-    async def page(self, url: str | None = None) -> PageFacts | None:
-        """Return the page at `url` (without it, the visited page), and learn its facts about the episode."""
-        page = await self.search.page(url or self.url, with_state=True)
+    async def page(self) -> PageFacts | None:
+        """Return the visited page, and learn its facts about the episode."""
+        page = await self.search.page(self.url)
         if page is not None:
             app = {page.first_meta(name) for name in SITE_NAMES}
             named_after_app = page.episode.show in app
@@ -118,9 +119,9 @@ class Visit:
         return page
 
     async def source(self) -> str:
-        """Return the source of the visited page, for what its parsed facts don't include."""
-        page = await self.page()
-        return page.text if page is not None else ""
+        """Return the source of the visited page, whose facts about the episode are learnt too."""
+        await self.page()
+        return await self.search.source(self.url)
 
     def found(self, *, final: bool) -> FoundSource | None:
         """Return all leads with all facts learnt, `None` if there are neither."""
@@ -156,6 +157,23 @@ def dig(data: Any, path: str) -> Any | None:
         else:
             return None
     return data
+
+
+def json_after(pattern: str, source: str) -> Any | None:
+    """Return the JSON right after the pattern in a page's source, `None` if there is none.
+
+    After a pattern that ends with a quote, it is the value of an attribute. JSON in a string is parsed too,
+    as in `JSON.parse("…")`.
+    """
+    if (found := re.search(pattern, source)) is None:
+        return None
+    if (quote := found[0][-1]) in "\"'":
+        return lenient.strict_json(unescape_attribute(source[found.end() :].partition(quote)[0]))
+    try:
+        value, _ = json.JSONDecoder(strict=False).raw_decode(source, found.end())
+    except (ValueError, RecursionError):
+        return None
+    return lenient.strict_json(value) if isinstance(value, str) else value
 
 
 def walk(data: Any) -> Iterator[dict[str, Any]]:

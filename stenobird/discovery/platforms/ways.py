@@ -6,7 +6,6 @@ the reason. The `OFFLINE` ways need no request, and are followed even if an earl
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from stenobird.discovery.feeds.directory import apple_shows
 from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.parsing.lenient import strict_json, unescape_attribute
-from stenobird.discovery.platforms.visit import Fields, dig, the_one
+from stenobird.discovery.platforms.visit import Fields, dig, json_after, the_one
 from stenobird.errors import UnsupportedURL
 
 if TYPE_CHECKING:
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 
 API_BYTES = 2 * 1024 * 1024
 """An API's response about one episode is read up to here."""
+
+NEXT_DATA = r"<script\b[^<>]*\sid\s*=\s*[\"']?__NEXT_DATA__[^<>]*>\s*"
+"""Before the state of a page that Next.js has made, for `PageJSON`."""
 
 _FORM = {"content-type": "application/x-www-form-urlencoded"}
 _ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>=]+))""")
@@ -118,47 +120,21 @@ class JSONLookup(JSONWay):
 
 
 @dataclass(frozen=True, slots=True)
-class PageState(JSONWay):
-    """The page has the episode as inline JSON: `__NEXT_DATA__`, `_preloads`, a JSON script by its id.
+class PageJSON(JSONWay):
+    r"""The page has the episode as JSON right after the pattern `source`, in a script or an attribute.
 
+    A pattern for an attribute ends with its opening quote: `PageJSON(r"\sdata-episodes=[\"']", Fields(…))`.
     `page` is the template of another page to read (an embed). `when` are values that fields must have.
     """
 
     when: Mapping[str, str] = field(default_factory=dict)
     page: str = ""
-    learn_page: bool = True
-    """Whether the rest of the page describes the episode too (an embed's title is often the app's name)."""
 
     async def __call__(self, visit: Visit) -> None:
-        url = (visit.fill(self.page) if self.page else None) or visit.url
-        page = await (visit.page(url) if self.learn_page else visit.search.page(url, with_state=True))
-        if page is None:
-            return
-        state = page.state.get(self.source)
-        if all(str(dig(state, path)) == value for path, value in self.when.items()):
-            self.take(visit, state, page.final_url, f"the page's {self.source} names it")
-
-
-@dataclass(frozen=True, slots=True)
-class PageJSON(JSONWay):
-    r"""The page has the episode as JSON right after the pattern `source`, in a script or an attribute.
-
-    A pattern for an attribute ends with its opening quote: `PageJSON(r"\sdata-episodes=[\"']", Fields(…))`.
-    """
-
-    async def __call__(self, visit: Visit) -> None:
-        text = await visit.source()
-        if (found := re.search(self.source, text)) is None:
-            return
-        quote = text[found.end() - 1]
-        if quote in "\"'":
-            value = strict_json(unescape_attribute(text[found.end() :].partition(quote)[0]))
-        else:
-            try:
-                value, _ = json.JSONDecoder().raw_decode(text, found.end())
-            except (ValueError, RecursionError):
-                return
-        self.take(visit, value, visit.url, "the player's data name it")
+        embed = visit.fill(self.page) if self.page else None
+        data = json_after(self.source, await (visit.search.source(embed) if embed else visit.source()))
+        if all(str(dig(data, path)) == value for path, value in self.when.items()):
+            self.take(visit, data, visit.url, "the page's data name it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ WINDOW: Final = WindowRequest(np.zeros(16000, np.int16), 0, ((0, 16000),), "en")
 INPUTS: Final = {
     "free": b"\n",
     "decoder": b"",
-    "parser": b'{"op": "page", "url": "", "content_type": "", "with_state": false, "size": 0}\n',
+    "parser": b'{"op": "page", "url": "", "content_type": "", "size": 0}\n',
     "extractor": b'{"limits": {"NOFILE": 64, "FSIZE": 0}, "proxy": "http://a:b@[::1]:9", "readable": []}\n',
     "speech_host": LOAD + pack(WINDOW[0] | {"id": 1, "urgent": False}, WINDOW[1]),
     "translation_host": LOAD + pack({"id": 1, "texts": ["a"], "source": "en", "target": "he"}),

@@ -81,10 +81,8 @@ class InlineParser(DocumentParser):
     async def prepare(self) -> None:
         """Do nothing: there are no children."""
 
-    async def _ask(
-        self, op: str, body: bytes, url: str, content_type: str, *, with_state: bool
-    ) -> dict[str, Any]:
-        header = {"op": op, "url": url, "content_type": content_type, "with_state": with_state}
+    async def _ask(self, op: str, body: bytes, url: str, content_type: str) -> dict[str, Any]:
+        header = {"op": op, "url": url, "content_type": content_type}
         data: dict[str, Any] = json.loads(json.dumps(answer(header, body), default=str))
         return data
 

@@ -39,8 +39,11 @@ class Search:
     wanted: EpisodeFacts = field(default_factory=EpisodeFacts)
     asked: list[str] = field(default_factory=list)
 
-    async def page(self, url: str, *, with_state: bool = False) -> PageFacts | None:
+    async def page(self, url: str) -> PageFacts | None:
         return read_page(self.html.encode(), url=url, content_type="text/html") if self.html else None
+
+    async def source(self, url: str) -> str:
+        return self.html
 
     async def fetch(
         self,

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from stenobird.discovery import urls
 from stenobird.discovery.feeds import episodes
 from stenobird.discovery.feeds.reader import read_feed
-from stenobird.discovery.page.inline_state import attribute_mentions, mentions, read_state
+from stenobird.discovery.page.inline_state import attribute_mentions, mentions
 from stenobird.discovery.page.reader import read_page
 from stenobird.discovery.parsing import lenient
 from stenobird.discovery.parsing.facts import EpisodeFacts
 from stenobird.discovery.parsing.lenient import parse_json
+from stenobird.discovery.platforms.visit import json_after
 from stenobird.discovery.sniff import estimate_seconds, sniff
 from stenobird.egress.references import absolute
 from stenobird.errors import JobError
@@ -145,7 +146,7 @@ def test_any_bytes_can_be_sniffed_and_measured(head: bytes, content_type: str, c
     st.sampled_from(["", "text/html; charset=utf-7", "text/html"]),
 )
 def test_any_page_can_be_read(body: bytes, content_type: str) -> None:
-    page = read_page(body, url=URL, content_type=content_type, with_state=True)
+    page = read_page(body, url=URL, content_type=content_type)
     assert all(absolute(URL, candidate.url) for candidate in page.candidates)
     assert page.accepted <= len(page.candidates)
 
@@ -155,7 +156,7 @@ def test_any_page_can_be_read(body: bytes, content_type: str) -> None:
 def test_any_json_ld_can_be_read(data: Any) -> None:
     script = json.dumps(data).replace("</", "<\\/")
     body = f'<script type="application/ld+json">{script}</script><script>window.__STATE__={script}</script>'
-    page = read_page(body.encode(), url=URL, content_type="text/html", with_state=True)
+    page = read_page(body.encode(), url=URL, content_type="text/html")
     assert page.outcome in {"found", "ambiguous", "none"}
 
 
@@ -224,7 +225,8 @@ def test_any_text_is_a_title_a_date_or_a_script(text: str, show: str) -> None:
     assert seconds is None or seconds > 0
     list(mentions(text + ' "https://c.example/a.mp3" ' + show, URL))
     list(attribute_mentions(text, URL))
-    read_state([("", "", text), ("x", "application/json", show)])
+    json_after(r"=\s*", text)
+    json_after("[\"']", show)
 
 
 @pytest.mark.anyio

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -32,17 +32,15 @@ class FakeSearch:
     sent: list[tuple[str, Mapping[str, str], bytes | None]] = field(default_factory=list)
     _kept: dict[str, Document] = field(default_factory=dict)
 
-    async def page(self, url: str, *, with_state: bool = False) -> PageFacts | None:
-        document = await self.fetch(url)
-        if not document.headers["content-type"].startswith("text/html"):
+    async def page(self, url: str) -> PageFacts | None:
+        if not (source := await self.source(url)):
             return None
-        read = read_page(
-            document.body,
-            url=document.final_url,
-            content_type=document.headers["content-type"],
-            with_state=with_state,
-        )
-        return replace(read, text=document.body.decode())
+        return read_page(source.encode(), url=url, content_type="text/html; charset=utf-8")
+
+    async def source(self, url: str) -> str:
+        document = await self.fetch(url)
+        is_page = document.headers["content-type"].startswith("text/html")
+        return document.body.decode() if is_page else ""
 
     async def fetch(
         self,
