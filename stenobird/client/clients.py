@@ -243,21 +243,18 @@ def _http_options(base_url: str, api_key: str | None, policy: RetryPolicy) -> di
     """Return what both httpx clients are made with. Raises `InvalidRequest` for an address that is none."""
     try:
         url = httpx.URL(base_url)
-    except httpx.InvalidURL as exc:
-        raise _no_address(base_url) from exc
+    except httpx.InvalidURL:
+        url = httpx.URL()
     if url.scheme not in {"http", "https"} or not url.host:
-        raise _no_address(base_url)
+        raise InvalidRequest(
+            f"{base_url!r} is no address of a service. Give http:// or https:// and a host, as in "
+            "https://stenobird.com."
+        )
     return {
         "base_url": base_url,
         "headers": {"User-Agent": f"stenobird-python/{__version__}", **_authorization(api_key)},
         "timeout": httpx.Timeout(30.0, connect=10.0, read=policy.silence_seconds),
     }
-
-
-def _no_address(base_url: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"{base_url!r} is no address of a service. Give http:// or https:// and a host, as in https://stenobird.com."
-    )
 
 
 def _authorization(api_key: str | None) -> dict[str, str]:

@@ -31,16 +31,13 @@ from stenobird.web.routing import Dialect, Endpoint
 from stenobird.webhooks.schemas import SecretView
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from stenobird.ports import Caller, JobRecord
 
-DEFAULT_PAGE: Final = 20
-MAX_PAGE: Final = 100
-MAX_CURSOR: Final = 10**9
 ORIGIN: Final = "alefbot"
 """The origin of jobs created here."""
 
@@ -86,10 +83,14 @@ _ARTIFACT_ERRORS: Final = (
 )
 _FORMATS: Final = ["srt", "txt", "docx", "plain_text"]
 
-
-def _number(name: str, description: str, *, minimum: int, maximum: int, default: int) -> dict[str, Any]:
-    schema = {"type": "integer", "minimum": minimum, "maximum": maximum, "default": default}
-    return query(name, description, schema) | _OPTIONAL
+_LIMIT: Final = query(
+    "limit", "Page size (1-100).", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}
+)
+_CURSOR: Final = query(
+    "cursor",
+    "Zero-based offset cursor.",
+    {"type": "integer", "minimum": 0, "maximum": 10**9, "default": 0},
+)
 
 
 @_Operation(
@@ -230,17 +231,15 @@ async def create_transcription(request: Request, caller: Caller) -> Response:
     {200: Answer("Paginated transcription job list.", schemas.JobList, _RATE)},
     (errors.RateLimited, errors.ValidationFailed),
     parameters=[
-        _number("limit", "Page size (1-100).", minimum=1, maximum=100, default=20),
-        _number("cursor", "Zero-based offset cursor.", minimum=0, maximum=10**9, default=0),
+        _LIMIT | _OPTIONAL,
+        _CURSOR | _OPTIONAL,
         query("status", "Status filter.", {"type": "string", "enum": list(STATUSES)}) | _OPTIONAL,
     ],
 )
 async def list_transcriptions(request: Request, caller: Caller) -> Response:
     """List jobs, newest first; `cursor` is an offset."""
-    query = request.query_params
-    limit = _whole_number(query.get("limit"), "limit", default=DEFAULT_PAGE, lowest=1, highest=MAX_PAGE)
-    offset = _whole_number(query.get("cursor"), "cursor", default=0, lowest=0, highest=MAX_CURSOR)
-    state = query.get("status")
+    limit, offset = _whole_number(request, _LIMIT), _whole_number(request, _CURSOR)
+    state = request.query_params.get("status")
     if state is not None and state not in STATUSES:
         raise errors.ValidationFailed(f'"status" must be one of: {", ".join(STATUSES)}.')
     status = STATUSES[state] if state is not None else None
@@ -429,10 +428,13 @@ async def _upload_chunks(request: Request) -> AsyncGenerator[bytes]:
         raise errors.RequestTooSlow("The upload stalled for too long. Send the file again.") from exc
 
 
-def _whole_number(text: str | None, name: str, *, default: int, lowest: int, highest: int) -> int:
-    if text is None:
-        return default
-    number = whole_number(text)
+def _whole_number(request: Request, parameter: Mapping[str, Any]) -> int:
+    """Return the number in the query parameter that is described like this."""
+    name, schema = parameter["name"], parameter["schema"]
+    lowest, highest = schema["minimum"], schema["maximum"]
+    number: int | None = schema["default"]
+    if (text := request.query_params.get(name)) is not None:
+        number = whole_number(text)
     if number is not None and lowest <= number <= highest:
         return number
     raise errors.ValidationFailed(

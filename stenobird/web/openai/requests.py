@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import math
 import re
 from base64 import b64decode
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakValueDictionary
 
 from starlette.datastructures import FormData, Headers, UploadFile
@@ -25,7 +24,7 @@ from starlette.formparsers import FormParser, MultiPartException, MultiPartParse
 
 from stenobird.errors import CompressedRequest, InvalidRequest, UploadTooLarge
 from stenobird.jobs.schemas import MAX_PROMPT_CHARS, CreateTranscript
-from stenobird.web.openai.schemas import ResponseFormat
+from stenobird.web.openai.schemas import AudioForm
 from stenobird.web.requests import body_chunks, json_object
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from stenobird.ports import JobRecord
+    from stenobird.web.openai.schemas import ResponseFormat
 
 MAX_INPUT_AUDIO_BYTES: Final = 25 * 1024 * 1024
 """The largest audio in a JSON body, which is in memory as a whole: as much as OpenAI takes."""
@@ -43,8 +43,6 @@ SLACK_BYTES: Final = MAX_FIELDS * MAX_FIELD_BYTES
 """The bound for everything in a body except the file."""
 SILENCE_SECONDS: Final = 60.0
 """How long a client may send nothing before its request is refused."""
-
-RESPONSE_FORMATS: Final[tuple[ResponseFormat, ...]] = get_args(ResponseFormat)
 
 _PENDING_UPLOAD: Final = "upl_pending"
 _GRANULARITIES: Final = re.compile(r"timestamp_granularities(?:\[\d*\])?")
@@ -106,12 +104,13 @@ def _parse_form(
         raise _wrong("url", 'can\'t be sent together with "file"; send one of them')
     if file is not None and (file.size or 0) > max_file_bytes:
         raise too_large(max_file_bytes)
-    wanted = _response_format(form)
-    _check_temperature(_text(form, "temperature"))
-    granularities = _granularities(form)
-    if unknown := granularities - {"word", "segment"}:
-        raise _wrong("timestamp_granularities", f"can't have {min(unknown)[:40]!r}: use word or segment")
-    verbose = wanted == "verbose_json"
+    given = {name: _text(form, name) for name in ("response_format", "stream", "temperature")}
+    asked = AudioForm.parse(
+        {name: text for name, text in given.items() if text}
+        | {"timestamp_granularities[]": list(_granularities(form))}
+    )
+    granularities = asked.timestamp_granularities or ["segment"]
+    verbose = asked.response_format == "verbose_json"
     with_words = verbose and "word" in granularities
     prompt = _text(form, "prompt")
     body: dict[str, Any] = {
@@ -120,16 +119,16 @@ def _parse_form(
         "prompt": prompt[-MAX_PROMPT_CHARS:] if prompt else None,
         "word_timestamps": with_words,
         "task": task,
-        "speakers": wanted == "diarized_json",
+        "speakers": asked.response_format == "diarized_json",
     }
     body |= {"audio_url": url} if url else {"upload_id": _PENDING_UPLOAD}
     return AudioRequest(
         create=CreateTranscript.parse(body),
         file=file,
-        response_format=wanted,
-        stream=_flag(form, "stream"),
+        response_format=asked.response_format,
+        stream=asked.stream,
         with_words=with_words,
-        with_segments=verbose and (not granularities or "segment" in granularities),
+        with_segments=verbose and "segment" in granularities,
     )
 
 
@@ -259,33 +258,6 @@ def _granularities(form: FormData) -> set[str]:
         if _GRANULARITIES.fullmatch(key) and isinstance(value, str):
             found.update(_WORD.findall(value) or ([value] if value.strip() else []))
     return found
-
-
-def _flag(form: FormData, name: str) -> bool:
-    value = (_text(form, name) or "false").lower()
-    if value not in {"true", "false", "1", "0"}:
-        raise _wrong(name, "must be true or false")
-    return value in {"true", "1"}
-
-
-def _response_format(form: FormData) -> ResponseFormat:
-    wanted = _text(form, "response_format") or "json"
-    for known in RESPONSE_FORMATS:
-        if wanted == known:
-            return known
-    raise _wrong("response_format", f"must be one of: {', '.join(RESPONSE_FORMATS)}")
-
-
-def _check_temperature(value: str | None) -> None:
-    """Refuse an invalid temperature. A valid one has no effect, since decoding is deterministic."""
-    if value is None:
-        return
-    try:
-        temperature = float(value)
-    except ValueError:
-        temperature = math.nan
-    if not 0 <= temperature <= 1:
-        raise _wrong("temperature", "must be a number from 0 to 1")
 
 
 @dataclass(slots=True, eq=False)

@@ -7,7 +7,7 @@ import math
 import zlib
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from stenobird.bodies import Body, Number, Omittable, RequestBody, example
 from stenobird.formats import srt, vtt
@@ -37,7 +37,7 @@ class AudioForm(RequestBody):
             "response_format": "verbose_json",
             "timestamp_granularities[]": ["word"],
         }
-    )
+    ) | ConfigDict(strict=False)  # the fields of a form are text
 
     file: Annotated[
         str | None,
@@ -60,7 +60,13 @@ class AudioForm(RequestBody):
         bool, Field(description="Whether to stream transcript.text.delta and transcript.text.done events.")
     ] = False
     temperature: Annotated[
-        float | None, Field(ge=0, le=1, description="Accepted without effect: decoding is deterministic.")
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            allow_inf_nan=False,
+            description="Accepted without effect: decoding is deterministic.",
+        ),
     ] = None
 
 
@@ -352,6 +358,7 @@ _PARAMETERS: Final = {
     "audio_url": "url",
     "upload_id": "file",
     "word_timestamps": "timestamp_granularities",
+    "timestamp_granularities[]": "timestamp_granularities",
     "speakers": "response_format",
 }
 
