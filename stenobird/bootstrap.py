@@ -16,7 +16,7 @@ import structlog
 
 from stenobird.accounts.keys import KeyService
 from stenobird.accounts.service import AccountService, admit_job, open_job_limits
-from stenobird.billing import open_billing
+from stenobird.billing.service import open_billing
 from stenobird.billing.standing import check_payment
 from stenobird.discovery.finder import checked_url, open_finder
 from stenobird.egress.policy import EgressPolicy
@@ -41,7 +41,7 @@ from stenobird.web.idempotency import Idempotency
 from stenobird.web.limits import RequestLimits
 from stenobird.web.probes import Metrics
 from stenobird.web.services import Services
-from stenobird.webhooks import open_webhooks
+from stenobird.webhooks.service import open_webhooks
 
 if TYPE_CHECKING:
     import ssl

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stenobird.billing import open_billing
+from stenobird.billing.service import open_billing
 from stenobird.billing.standing import BillingStanding
 from stenobird.billing.worker import Comparison, compare
 from stenobird.bootstrap import open_storage

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from stenobird.jobs.tail import Page, Take
     from stenobird.ports import Caller, Clock, JobPage, JobRecord, Mode, Origin, Wakeups
     from stenobird.storage.job_store import JobStore
-    from stenobird.storage.queue_store import QueueStore
+    from stenobird.storage.queue import QueueStore
     from stenobird.transcript import Transcript
     from stenobird.uploads import UploadService
 

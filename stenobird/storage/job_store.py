@@ -80,7 +80,6 @@ _INSERT_JOB: Final = (
     .values(created_at=db_now(), updated_at=db_now())
     .returning(jobs.c.created_at, jobs.c.updated_at)
 )
-_INSERT_EVENT: Final = insert(events).values(created_at=db_now())
 _EVENTS_AFTER: Final = (
     select(events.c.seq, events.c.event, events.c.data)
     .where(events.c.job_id == bindparam("job"), events.c.seq > bindparam("after"))
@@ -132,7 +131,7 @@ class JobStore:
         unfinished jobs.
         """
         values = rows.new_job_values(job)
-        event = _event_values(job.id, [first], last_seq=1)[0]
+        event = queue.event_values(job.id, [first], last_seq=1)[0]
         bounds = {"max_queued": max_queued, "max_open": max_queued if max_open is None else max_open}
 
         def check(counted: Sequence[Any]) -> None:
@@ -163,7 +162,7 @@ class JobStore:
                 check=check,
                 writes=[
                     (_INSERT_JOB, values | {"commit_id": commit_id}),
-                    (_INSERT_EVENT, event),
+                    (queue.INSERT_EVENT, event),
                     (queue.ONE_MORE, {}),
                 ],
             )
@@ -201,7 +200,7 @@ class JobStore:
         async def work(connection: AsyncConnection, commit_id: str) -> JobRecord:
             added = insert(jobs).values(**values, commit_id=commit_id).returning(jobs)
             record = rows.job_from_row(await one(connection, added))
-            await insert_events(connection, job.id, events, last_seq=len(events))
+            await queue.insert_events(connection, job.id, events, last_seq=len(events))
             await _insert_webhook(connection, job.id, webhook)
             await queue.count_ended(self.database, connection, {record.status: 1})
             return record
@@ -272,7 +271,7 @@ class JobStore:
             last_seq = job.last_seq + len(terminal_events)
             values |= _ended() | {"status": "cancelled", "last_seq": last_seq, "lease_worker": None}
             job = await _changed(connection, job_id, values)
-            await insert_events(connection, job_id, terminal_events, last_seq=last_seq)
+            await queue.insert_events(connection, job_id, terminal_events, last_seq=last_seq)
             await self._clear_up(connection, job_id, "cancelled", webhook)
             return job
 
@@ -631,31 +630,8 @@ async def _advance(
     )
     if last_seq is None:
         raise LeaseLost
-    await insert_events(connection, lease.job_id, new_events, last_seq=last_seq)
+    await queue.insert_events(connection, lease.job_id, new_events, last_seq=last_seq)
     return last_seq
-
-
-async def insert_events(
-    connection: AsyncConnection, job_id: str, new_events: Sequence[NewEvent], *, last_seq: int
-) -> None:
-    """Append events to the job's log, the last one with `last_seq`."""
-    if not new_events:
-        return
-    await connection.execute(_INSERT_EVENT, _event_values(job_id, new_events, last_seq=last_seq))
-
-
-def _event_values(job_id: str, new_events: Sequence[NewEvent], *, last_seq: int) -> list[dict[str, Any]]:
-    first_seq = last_seq - len(new_events) + 1
-    return [
-        {
-            "job_id": job_id,
-            "seq": first_seq + offset,
-            "event": event.event,
-            "data": event.data,
-            "chunk_index": event.chunk_index,
-        }
-        for offset, event in enumerate(new_events)
-    ]
 
 
 async def _insert_webhook(

@@ -13,7 +13,7 @@ from stenobird.storage.delivery_store import DeliveryStore
 from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.idempotency_store import IdempotencyStore
 from stenobird.storage.job_store import JobStore, ShareStore
-from stenobird.storage.queue_store import QueueStore
+from stenobird.storage.queue import QueueStore
 from stenobird.storage.schema import db_now
 from stenobird.storage.upload_store import UploadStore
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from contextlib import asynccontextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from stenobird.bodies import read_cursor, write_cursor
+from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
+from stenobird.egress.transport import DirectDialer
 from stenobird.errors import (
     ConnectFailed,
     DeliveryNotFound,
@@ -18,15 +21,15 @@ from stenobird.errors import (
     InvalidWebhookURL,
     WebhookTargetForbidden,
 )
-from stenobird.webhooks.delivery import ALEFBOT_ORIGIN, post_event, problem_with
+from stenobird.webhooks.delivery import ALEFBOT_ORIGIN, WebhookDeliverer, post_event, problem_with
 from stenobird.webhooks.schemas import WebhookEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import ssl
+    from collections.abc import AsyncIterator, Sequence
 
-    from stenobird.egress.client import EgressClient
-    from stenobird.egress.policy import PublicURL
-    from stenobird.egress.transport import DirectDialer
+    from stenobird.config import Settings
+    from stenobird.egress.policy import PublicURL, Resolver
     from stenobird.ports import Caller, Clock, KeyMode
     from stenobird.ports.webhooks import Delivery, DeliveryState, SigningSecrets
     from stenobird.storage.delivery_store import DeliveryStore
@@ -184,3 +187,22 @@ class WebhookTargets:
             return self._policy.check_url(url)
         except InvalidURL as exc:
             raise WebhookTargetForbidden from exc
+
+
+@asynccontextmanager
+async def open_webhooks(
+    settings: Settings,
+    policy: EgressPolicy,
+    deliveries: DeliveryStore,
+    clock: Clock,
+    *,
+    resolver: Resolver | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[tuple[WebhookService, WebhookDeliverer]]:
+    """Open webhooks as the settings say; `resolver` and `tls` replace those of the system."""
+    async with EgressClient(
+        policy, resolver=resolver, proxy=settings.egress_proxy, ssl_context=tls
+    ) as client:
+        targets = WebhookTargets(policy, client.dialer if isinstance(client.dialer, DirectDialer) else None)
+        service = WebhookService(deliveries, clock, client, targets)
+        yield service, WebhookDeliverer(deliveries, client, clock)

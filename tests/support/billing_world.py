@@ -13,7 +13,7 @@ import stripe
 from pydantic import SecretStr
 from sqlalchemy import insert, select
 
-from stenobird.billing import open_billing
+from stenobird.billing.service import open_billing
 from stenobird.billing.standing import check_payment
 from stenobird.billing.stripe_gateway import (
     API_VERSION,

@@ -27,8 +27,7 @@ from stenobird.ports import (
     UsageRow,
 )
 from stenobird.sources import Candidate
-from stenobird.storage.queue import MAX_INTERRUPTIONS
-from stenobird.storage.queue_store import QueueStore
+from stenobird.storage.queue import MAX_INTERRUPTIONS, QueueStore
 from stenobird.storage.schema import db_now, ended_jobs, jobs, open_jobs, outbox, usage
 from stenobird.testing import a_source
 from stenobird.transcript import Segment

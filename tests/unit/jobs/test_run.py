@@ -30,8 +30,7 @@ from stenobird.jobs.pipeline import RunOptions
 from stenobird.jobs.run import JobRun
 from stenobird.jobs.schemas import CreateTranscript, TranscriptResult
 from stenobird.ports import SAMPLE_RATE
-from stenobird.storage.queue import MAX_INTERRUPTIONS
-from stenobird.storage.queue_store import QueueStore
+from stenobird.storage.queue import MAX_INTERRUPTIONS, QueueStore
 from stenobird.storage.schema import jobs
 from stenobird.testing import FakeOpener, a_source, spoken
 from tests.support.faults import DyingStore, survives_a_death

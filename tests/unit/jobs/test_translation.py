@@ -15,7 +15,7 @@ from stenobird.jobs.run import JobRun
 from stenobird.jobs.sandbox import canned_transcript
 from stenobird.jobs.service import new_job_id
 from stenobird.ports import JobExtra, NewJob, RecognitionOptions
-from stenobird.storage.queue_store import QueueStore
+from stenobird.storage.queue import QueueStore
 from stenobird.testing import FakeRecognizer, FakeTranslator, spoken
 from tests.support.faults import survives_a_death
 from tests.support.job_world import BASE, URL, JobWorld
