@@ -30,13 +30,12 @@ from stenobird.discovery.page.candidates import THRESHOLD
 from stenobird.discovery.page.players import one_each, player_frames
 from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSource, MediaLead
 from stenobird.discovery.parsing.lenient import strict_json, unescape_attribute
-from stenobird.discovery.search import FEED_BYTES, Clip, Search
+from stenobird.discovery.search import FEED_BYTES, Search
 from stenobird.egress.references import absolute
 from stenobird.errors import AudioSourceUnreachable, EgressError, JobError, WorkerTrouble
-from stenobird.sources import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from stenobird.discovery.feeds.episodes import Match
     from stenobird.discovery.parsing.facts import FeedFacts, PageFacts, Rung
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from stenobird.discovery.platforms import PlatformRung
     from stenobird.discovery.search import SendRequest
     from stenobird.ports import FoundAudio, VerdictSink
-    from stenobird.sources import Stage
+    from stenobird.sources import Candidate, Stage
 
 R = TypeVar("R")
 
@@ -119,7 +118,6 @@ class _Climb:
         self._platforms = platforms
         self._directory, self._extractor = beyond
         self._now = now
-        self._clip: Clip | None = None
         self._errors: list[JobError] = []
         self._page: PageFacts | None = None
         self._tried_feeds: set[str] = set()
@@ -143,9 +141,9 @@ class _Climb:
         found = await self._from_url(generic=generic) or await self._from_elsewhere()
         if found is not None:
             return found
-        if self._clip is not None and not self._clip.is_sample:
-            return self._clip.found
-        raise failure(search, self._errors, self._page, self._clip)
+        if search.clip is not None and not search.clip.is_sample:
+            return search.clip.found
+        raise failure(search, self._errors, self._page)
 
     # --- rungs and leads ------------------------------------------------------------------------------------
 
@@ -181,9 +179,8 @@ class _Climb:
         search = self._search
         if answer.wanted is not None and episode is None:
             search.wanted = answer.wanted.merged(search.wanted)
-        for lead in answer.media:
-            if (found := await self._open(lead, page_url, found_at=stage)) is not None:
-                return found
+        if (found := await self._open(answer.media, page_url, found_at=stage)) is not None:
+            return found
         for feed_lead in answer.feeds[:MAX_FEEDS]:
             meant = feed_lead
             if episode is not None:
@@ -194,22 +191,14 @@ class _Climb:
         return None
 
     async def _open(
-        self, lead: MediaLead, page_url: str | None, *, found_at: Stage | None = None
+        self, leads: Iterable[MediaLead], page_url: str | None, *, found_at: Stage | None = None
     ) -> FoundAudio | None:
-        """Open a lead; with `found_at`, report under this stage that it is audio."""
-        found = self._unless_clip(await self._search.try_media(lead, page_url=page_url), lead.score)
-        if found is not None and found_at is not None:
-            await self._search.report(found_at, "found", f"{lead.technique}: {lead.reason}.")
-        return found
-
-    def _unless_clip(self, result: FoundAudio | Clip | None, score: float | None = None) -> FoundAudio | None:
-        """Return audio; keep the first clip for the end."""
-        if not isinstance(result, Clip):
-            return result
-        source = result.found.source
-        reason = f"a clip of {result.seconds:.0f} s, while the episode has {result.expected_seconds:.0f} s"
-        self._search.rejected.append(Candidate(source.media_url, source.technique, score, rejected=reason))
-        self._clip = self._clip or result
+        """Open the first lead that is audio; with `found_at`, report it under this stage."""
+        for lead in leads:
+            if (found := await self._search.try_media(lead, page_url=page_url)) is not None:
+                if found_at is not None:
+                    await self._search.report(found_at, "found", f"{lead.technique}: {lead.reason}.")
+                return found
         return None
 
     # --- the submitted URL ----------------------------------------------------------------------------------
@@ -246,7 +235,7 @@ class _Climb:
 
     async def _from_direct(self, container: str) -> FoundAudio | None:
         lead = MediaLead(self._search.url, "direct", f"the URL itself is audio ({container})")
-        found = await self._open(lead, None)
+        found = await self._open([lead], None)
         if found is not None:
             await self._search.report("resolving_direct", "found", f"The URL itself is audio ({container}).")
         return found
@@ -325,7 +314,7 @@ class _Climb:
                 return await self._from_episode(feed, find, technique="page.refresh", page_url=page.final_url)
         title = EpisodeFacts(title=page.title)
         lead = MediaLead(page.refresh, "page.refresh", "the page redirects to it", episode=title)
-        return await self._open(lead, page.final_url, found_at="resolving_page")
+        return await self._open([lead], page.final_url, found_at="resolving_page")
 
     async def _from_candidates(self, page: PageFacts) -> FoundAudio | None:
         search = self._search
@@ -341,14 +330,11 @@ class _Climb:
             message = f"No {likely} on the page itself."
         outcome: Literal["found", "passed"] = "found" if accepted else "passed"
         await search.report("resolving_page", outcome, message, page.candidates[:20])
-        for candidate in accepted[:3]:
-            if (found := await self._open(_lead_of(page, candidate), page.final_url)) is not None:
-                return found
-        return None
+        return await self._open([_lead_of(page, one) for one in accepted[:3]], page.final_url)
 
     async def _from_videos(self, page: PageFacts) -> FoundAudio | None:
         for candidate in page.videos[:1]:
-            found = await self._open(_lead_of(page, candidate), page.final_url)
+            found = await self._open([_lead_of(page, candidate)], page.final_url)
             if found is not None:
                 message = "There is no audio file, but a video with sound."
                 await self._search.report("resolving_page", "found", message, (candidate,))
@@ -389,8 +375,7 @@ class _Climb:
             moved_to = feed.moved_to if _feed_key(feed.moved_to or "") not in self._tried_feeds else None
             if feed.episodes or not moved_to:
                 page, match = await self._match(feed, find)
-                result = await episodes.open_episode(self._search, page, match, technique, page_url)
-                found = self._unless_clip(result)
+                found = await episodes.open_episode(self._search, page, match, technique, page_url)
                 if found is not None:
                     return found
             if not moved_to:
@@ -480,18 +465,19 @@ class _Climb:
         return await self._from_player(page, *playing[0]) if playing else None
 
     async def _from_player(self, page: PageFacts, url: str, player: PageFacts | None) -> FoundAudio | None:
-        if player is None or not player.accepted:
+        if player is None:
             return None
-        for candidate in player.candidates[: player.accepted][:2]:
-            lead = replace(
-                _lead_of(player, candidate),
-                technique=f"player.{candidate.technique.rpartition('.')[2]}",
-                reason=f"the player of {urls.host_of(url)} on the page plays it",
+        leads = [
+            MediaLead(
+                candidate.url,
+                f"player.{candidate.technique.rpartition('.')[2]}",
+                f"the player of {urls.host_of(url)} on the page plays it",
+                score=candidate.score,
                 episode=replace(player.episode, title=player.title or page.title),
             )
-            if (found := await self._open(lead, page.final_url, found_at="resolving_page")) is not None:
-                return found
-        return None
+            for candidate in player.candidates[: player.accepted][:2]
+        ]
+        return await self._open(leads, page.final_url, found_at="resolving_page")
 
     # --- beyond the page ------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stenobird.discovery.parsing.facts import PageFacts
-    from stenobird.discovery.search import Clip, Search
+    from stenobird.discovery.search import Search
     from stenobird.sources import Candidate
 
 MAX_CANDIDATES: Final = 10
@@ -71,7 +71,7 @@ def _remedy_of(status: int) -> str:
 
 
 def failure(  # noqa: PLR0911  # one reason a branch, the most specific first
-    search: Search, errors: Sequence[JobError], page: PageFacts | None, clip: Clip | None
+    search: Search, errors: Sequence[JobError], page: PageFacts | None
 ) -> JobError:
     """Return the error that explains best why no audio was found."""
     if errors and page is None and not search.unreachable:
@@ -98,15 +98,15 @@ def failure(  # noqa: PLR0911  # one reason a branch, the most specific first
     if errors:
         return errors[0]
     return AudioSourceNotFound(
-        f"{_explanation(search, page, clip)} Send the direct audio URL, or the podcast's feed with the"
+        f"{_explanation(search, page)} Send the direct audio URL, or the podcast's feed with the"
         " episode's guid after a #.",
         details=_details(search.rejected),
     )
 
 
-def _explanation(search: Search, page: PageFacts | None, clip: Clip | None) -> str:
+def _explanation(search: Search, page: PageFacts | None) -> str:
     rejected = search.rejected
-    if clip is not None:
+    if (clip := search.clip) is not None:
         return f"Only a clip of {clip.seconds:.0f} s of {clip.expected_seconds:.0f} s was found."
     if page is not None and page.outcome == "ambiguous":
         count = len(page.candidates)

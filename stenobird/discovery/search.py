@@ -90,7 +90,7 @@ Opened: TypeAlias = tuple[WebResponse, sniff.Sniffed]
 
 @dataclass(slots=True)
 class Clip:
-    """A file that opened but is much shorter than the page says: used only if nothing better is found."""
+    """A file that opened but is much shorter than the page says."""
 
     found: FoundAudio
     seconds: float
@@ -127,6 +127,8 @@ class Search:
         self.forbidden: list[tuple[str, str]] = []
         """Addresses that may not be opened, each with the reason; then those that are no media."""
         self.not_media: list[tuple[str, str]] = []
+        self.clip: Clip | None = None
+        """The first file that is much shorter than its episode: used only if nothing better is found."""
         self._send = send
         self._parser = parser
         self._sink = sink
@@ -310,8 +312,8 @@ class Search:
             self._first = await self._open(self.url, NO_HEADERS, referer=None)
         return self._first
 
-    async def try_media(self, lead: MediaLead, *, page_url: str | None = None) -> FoundAudio | Clip | None:
-        """Open a lead. Return the audio if it is audio, else note the reason. Raises no `EgressError`."""
+    async def try_media(self, lead: MediaLead, *, page_url: str | None = None) -> FoundAudio | None:
+        """Open a lead; return it if it is audio and no clip, else note why not. Raises no `EgressError`."""
         addresses = [lead.url, *urls.unwrapped(lead.url)]
         for position, address in enumerate(addresses):
             attempt = replace(lead, url=address)
@@ -382,7 +384,7 @@ class Search:
 
     async def _judge(
         self, lead: MediaLead, opened: Opened, page_url: str | None, depth: int = 0
-    ) -> FoundAudio | Clip | None:
+    ) -> FoundAudio | None:
         response, sniffed = opened
         kind, container = sniffed.kind, sniffed.container
         if kind == "playlist" and container not in {"hls", "dash"} and depth < MAX_PLAYLISTS:
@@ -397,8 +399,7 @@ class Search:
                 title = title_of(await response.peek(sniff.FIRST_PROBE_BYTES))
                 lead = replace(lead, episode=replace(lead.episode, title=title))
             found = FoundAudio(self._source(lead, opened, page_url), response)
-            clip = await _as_clip(lead, opened, found) if kind == "media" else None
-            return clip or found
+            return None if kind == "media" and await self._is_clip(lead, opened, found) else found
         what = {
             "media": "it is a live stream",
             "empty": "it is empty (0 bytes)",
@@ -437,9 +438,31 @@ class Search:
             ),
         )
 
+    async def _is_clip(self, lead: MediaLead, opened: Opened, found: FoundAudio) -> bool:
+        """Return whether a file is much shorter than the episode's length on the page; note the first one.
+
+        A file that a platform's API or a feed names is the episode, whatever length is noted there.
+        """
+        response, sniffed = opened
+        expected, total = lead.episode.duration_seconds, response.total_bytes
+        if not lead.technique.startswith(("page.", "player.")) or not expected or total is None:
+            return False
+        if total >= expected * CLIP_SHARE * _FASTEST_BYTES_PER_SECOND:
+            return False
+        try:
+            head = await response.peek(sniff.PROBE_BYTES)
+        except EgressError:
+            return False
+        seconds = sniff.estimate_seconds(head, sniffed.container, total)
+        if seconds is None or seconds >= expected * CLIP_SHARE:
+            return False
+        self._reject(lead, f"a clip of {seconds:.0f} s, while the episode has {expected:.0f} s")
+        self.clip = self.clip or Clip(found, seconds, expected)
+        return True
+
     async def _follow_playlist(
         self, lead: MediaLead, opened: Opened, page_url: str | None, depth: int
-    ) -> FoundAudio | Clip | None:
+    ) -> FoundAudio | None:
         response, _ = opened
         try:
             body = await response.read(sniff.PROBE_BYTES, truncate=True)
@@ -452,9 +475,9 @@ class Search:
         if len(targets) > 1 and lead.technique == "direct":
             # The playlist of a station lists several addresses of one stream.
             found = await self._follow_entry(lead, targets[0], page_url, depth)
-            if isinstance(found, FoundAudio) and found.source.live:
+            if found is not None and found.source.live:
                 return found
-            if isinstance(found, FoundAudio) and found.opened is not None:
+            if found is not None and found.opened is not None:
                 await found.opened.aclose()
         if len(targets) != 1:
             what = f"it is a playlist of {len(targets)} files" if targets else "it is an empty playlist"
@@ -464,7 +487,7 @@ class Search:
 
     async def _follow_entry(
         self, lead: MediaLead, url: str, page_url: str | None, depth: int
-    ) -> FoundAudio | Clip | None:
+    ) -> FoundAudio | None:
         target = replace(lead, url=url, reason=f"{lead.reason}; the playlist there has this one file")
         inner = await self._open_lead(target, page_url, last=True)
         return await self._judge(target, inner, page_url, depth + 1) if inner is not None else None
@@ -500,27 +523,6 @@ async def _sniffed(response: WebResponse) -> Sniffed:
         return verdict
     head = await response.peek(sniff.PROBE_BYTES)
     return sniff.sniff(head, response.headers, complete=True)
-
-
-async def _as_clip(lead: MediaLead, opened: Opened, found: FoundAudio) -> Clip | None:
-    """Return the file as a clip if it is much shorter than the episode's length on the page.
-
-    A file that a platform's API or a feed names is the episode, whatever length is noted there.
-    """
-    if not lead.technique.startswith(("page.", "player.")):
-        return None
-    response, sniffed = opened
-    expected, total = lead.episode.duration_seconds, response.total_bytes
-    if not expected or total is None or total >= expected * CLIP_SHARE * _FASTEST_BYTES_PER_SECOND:
-        return None
-    try:
-        head = await response.peek(sniff.PROBE_BYTES)
-    except EgressError:
-        return None
-    seconds = sniff.estimate_seconds(head, sniffed.container, total)
-    if seconds is None or seconds >= expected * CLIP_SHARE:
-        return None
-    return Clip(found, seconds, expected)
 
 
 _PLAYLIST_ENTRIES = (

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 from urllib.parse import urlencode
 
 from stenobird.discovery.feeds import episodes
@@ -18,8 +18,6 @@ from stenobird.discovery.parsing.facts import EpisodeFacts, FeedLead, FoundSourc
 from stenobird.errors import DirectoryLookupFailed, EgressError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stenobird.discovery.parsing.facts import PageFacts, SearchContext
     from stenobird.ports import Clock
     from stenobird.sources import Stage
@@ -54,7 +52,6 @@ class ListedEpisode:
 class ListedShow:
     """A show as the directory lists it; `episodes` only in the answer to a lookup, newest first."""
 
-    id: str
     name: str
     feed_url: str | None
     episodes: tuple[ListedEpisode, ...] = ()
@@ -62,6 +59,9 @@ class ListedShow:
     def episode(self, episode_id: str) -> ListedEpisode | None:
         """Return the episode with this id, if it is among the newest 200."""
         return next((one for one in self.episodes if one.id == episode_id), None)
+
+
+_Listing: TypeAlias = tuple[list[ListedShow], list[ListedEpisode]]
 
 
 class PodcastDirectory:
@@ -81,7 +81,7 @@ class PodcastDirectory:
     def __init__(self, clock: Clock, *, base_url: str = BASE_URL) -> None:
         self._clock = clock
         self._base_url = base_url.rstrip("/")
-        self._answers: OrderedDict[str, tuple[float, tuple[ListedShow | ListedEpisode, ...]]] = OrderedDict()
+        self._answers: OrderedDict[str, tuple[float, _Listing]] = OrderedDict()
 
     async def lookup(
         self,
@@ -115,8 +115,9 @@ class PodcastDirectory:
         query = {"media": "podcast", "entity": "podcast", "limit": "25", "term": name[:200]}
         wanted = episodes.plain(name)
         same, near = [], []
-        for show in await self._ask(search, "search", query):
-            if not isinstance(show, ListedShow) or not show.feed_url or not wanted:
+        shows, _ = await self._ask(search, "search", query)
+        for show in shows:
+            if not show.feed_url or not wanted:
                 continue
             if episodes.plain(show.name) == wanted:
                 same.append(show)
@@ -132,31 +133,25 @@ class PodcastDirectory:
         term = f"{show} {title}" if show else title
         query = {"media": "podcast", "entity": "podcastEpisode", "limit": "25", "term": term[:200]}
         wanted, by = episodes.plain(title), episodes.plain(show)
+        _, listed = await self._ask(search, "search", query)
         return tuple(
             one
-            for one in await self._ask(search, "search", query)
-            if isinstance(one, ListedEpisode)
-            and wanted
-            and episodes.plain(one.facts.title) == wanted
+            for one in listed
+            if episodes.plain(one.facts.title) == wanted != ""
             and (not by or by == episodes.plain(one.facts.show))
         )
 
     async def _show(self, search: SearchContext, show_id: str, country: str | None) -> ListedShow | None:
         query = {"id": show_id, "media": "podcast", "entity": "podcastEpisode", "limit": "200"}
-        rows = await self._ask(search, "lookup", query | ({"country": country} if country else {}))
-        listed = tuple(row for row in rows if isinstance(row, ListedEpisode))
-        for row in rows:
-            if isinstance(row, ListedShow):
-                feed = row.feed_url or next((one.feed_url for one in listed if one.feed_url), None)
-                return replace(row, feed_url=feed, episodes=listed)
-        if listed:
-            # Some storefronts list the episodes without the show.
-            return ListedShow(show_id, listed[0].facts.show or "", listed[0].feed_url, listed)
-        return None
+        shows, listed = await self._ask(search, "lookup", query | ({"country": country} if country else {}))
+        if not shows and not listed:
+            return None
+        # Some storefronts list the episodes without the show.
+        show = shows[0] if shows else ListedShow(listed[0].facts.show or "", None)
+        feed = show.feed_url or next((one.feed_url for one in listed if one.feed_url), None)
+        return ListedShow(show.name, feed, tuple(listed))
 
-    async def _ask(
-        self, search: SearchContext, path: str, query: dict[str, str]
-    ) -> tuple[ListedShow | ListedEpisode, ...]:
+    async def _ask(self, search: SearchContext, path: str, query: dict[str, str]) -> _Listing:
         url = f"{self._base_url}/{path}?{urlencode(query)}"
         now = self._clock.monotonic()
         if (kept := self._answers.get(url)) is not None and kept[0] > now:
@@ -180,12 +175,12 @@ class PodcastDirectory:
                 f"The podcast directory answered with status {document.status}. Try again later, or send the"
                 " feed or the audio URL."
             )
-        rows = tuple(_rows(document.body))
-        self._answers[url] = (now + KEEP_SECONDS, rows)
+        listing = _read_listing(document.body)
+        self._answers[url] = (now + KEEP_SECONDS, listing)
         self._answers.move_to_end(url)
         while len(self._answers) > CACHED:
             self._answers.popitem(last=False)
-        return rows
+        return listing
 
     async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
         """Return feeds to search for the episode, and the episode itself if the directory lists it."""
@@ -253,20 +248,22 @@ def _names(page: PageFacts | None, show: ListedShow) -> bool:
     return bool(name) and any(f" {name} " in f" {episodes.plain(text)} " for text in said)
 
 
-def _rows(body: bytes) -> Iterator[ListedShow | ListedEpisode]:
+def _read_listing(body: bytes) -> _Listing:
     answer = lenient.strict_json(body)
     results = answer.get("results") if isinstance(answer, dict) else None
     if not isinstance(results, list):
         raise DirectoryLookupFailed
+    shows, listed = [], []
     for row in results[:500]:
         if not isinstance(row, dict):
             continue
         kind = row.get("wrapperType") or row.get("kind")
         if kind == "podcastEpisode" or row.get("kind") == "podcast-episode":
-            yield _listed_episode(row)
-        elif row.get("kind") == "podcast" and (show := _text(row, "collectionId", "trackId")):
+            listed.append(_listed_episode(row))
+        elif row.get("kind") == "podcast":
             name = _text(row, "collectionName", "trackName") or ""
-            yield ListedShow(show, name, _link(row, "feedUrl"))
+            shows.append(ListedShow(name, _link(row, "feedUrl")))
+    return shows, listed
 
 
 def _listed_episode(row: dict[str, Any]) -> ListedEpisode:

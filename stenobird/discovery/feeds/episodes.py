@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from stenobird.discovery.parsing.facts import FeedEpisode, FeedFacts, FeedLead, PageFacts
-    from stenobird.discovery.search import Clip, Search
+    from stenobird.discovery.search import Search
     from stenobird.ports import FoundAudio
 
     Match: TypeAlias = tuple[FeedEpisode | None, str]
@@ -363,7 +363,7 @@ def choose_named(feed: FeedFacts, *, url: str, now: datetime) -> Match:
 
 async def open_episode(
     search: Search, feed: FeedFacts, found: Match, technique: str | None, page_url: str | None
-) -> FoundAudio | Clip | None:
+) -> FoundAudio | None:
     """Report which episode was chosen, and open its enclosures in order until one is audio."""
     episode, how = found
     name = f"“{feed.title}”" if feed.title else urls.host_of(feed.url)

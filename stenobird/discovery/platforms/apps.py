@@ -34,7 +34,7 @@ APPS = (
         Route(
             r"/\+[\w-]+(?:/[\d:]+)?",
             PageMeta("twitter:player:stream"),
-            PlayerTag("audio", "audioplayer"),
+            PlayerTag("audioplayer"),
             ShowLinks(),
         ),
         Route(r"/itunes(?P<apple>\d+)(?:/.*)?", AppleShow("{apple}")),
@@ -46,7 +46,7 @@ APPS = (
         Route(
             r"/(?:episode/[\w-]+|podcasts?/[^/]+/[^/]+(?:/[^/]+)?|[A-Za-z0-9]{4,12})",
             _EPISODE_LD,
-            PlayerTag("audio", "audio_player"),
+            PlayerTag("audio_player"),
             ShowLinks(),
         ),
     ),
@@ -65,7 +65,7 @@ APPS = (
                 ),
                 same={"data.eid": "id"},
             ),
-            PlayerTag("audio"),
+            PlayerTag(),
         ),
         Route(r"/vic/(?P<apple>\d+)", AppleShow("{apple}")),
     ),
@@ -74,7 +74,7 @@ APPS = (
         ("podcastaddict.com",),
         Route(r"/episode/(?P<enclosure>https?(?::|%3[Aa]).+)", MediaURL("{enclosure:link}")),
         Route(r"/feed/(?P<feed>https?(?::|%3[Aa]).+)", FeedURL("{feed:link}", newest=True)),
-        Route(r"(?:/[^/]+)?/episode/\d+", PlayerTag("audio", drop_query=("from",)), _EPISODE_LD, ShowLinks()),
+        Route(r"(?:/[^/]+)?/episode/\d+", PlayerTag(drop_query="from"), _EPISODE_LD, ShowLinks()),
     ),
     Platform(
         "Google Podcasts",

@@ -17,7 +17,7 @@ from stenobird.discovery.platforms.visit import Fields, dig, json_after, the_one
 from stenobird.errors import UnsupportedURL
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from stenobird.discovery.platforms.visit import Visit
 
@@ -30,7 +30,7 @@ NEXT_DATA = r"<script\b[^<>]*\sid\s*=\s*[\"']?__NEXT_DATA__[^<>]*>\s*"
 """Before the state of a page that Next.js has made, for `PageJSON`."""
 
 _FORM = {"content-type": "application/x-www-form-urlencoded"}
-_ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>=]+))""")
+_SRC = re.compile(r"""\ssrc\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>=]+))""", re.IGNORECASE)
 
 
 class MediaURL:
@@ -197,35 +197,25 @@ class PageLink:
 
 @dataclass(frozen=True, slots=True)
 class PlayerTag:
-    """The page's only player is a tag with this id; without an id, any such tag.
+    """The page's only player is an audio tag with this id; without an id, any such tag.
 
-    The address is the tag's `src`, or that of the `<source>` right after it. `drop_query` are parameters that
+    The address is the tag's `src`, or that of the `<source>` right after it. `drop_query` is a parameter that
     the page adds to it.
     """
 
-    tag: str
     id: str = ""
-    drop_query: tuple[str, ...] = ()
+    drop_query: str = ""
 
     async def __call__(self, visit: Visit) -> None:
-        addresses = {self._plain(url) for url in self._addresses(await visit.source())}
+        with_id = rf"(?=[^<>]*\sid\s*=\s*[\"']?{self.id}[\"'\s>])" if self.id else ""
+        player = rf"<audio\b{with_id}[^<>]*>\s*(?:<source\b[^<>]*>)?"
+        addresses = set()
+        for tag in re.findall(player, await visit.source(), re.IGNORECASE):
+            if found := _SRC.search(tag):
+                url = unescape_attribute(found[1] or found[2] or found[3] or "")
+                addresses.add(re.sub(rf"[?&]{self.drop_query}=[^&#]*$", "", url) if self.drop_query else url)
         if len(addresses) == 1:
             visit.add_media(addresses.pop(), "the page's player plays it")
-
-    def _addresses(self, text: str) -> Iterator[str]:
-        for found in re.finditer(rf"<{self.tag}\b([^<>]{{0,4000}})>", text, re.IGNORECASE):
-            attributes = attributes_of(found[1])
-            if self.id and attributes.get("id") != self.id:
-                continue
-            source = re.compile(r"\s*<source\b([^<>]{0,4000})>", re.IGNORECASE).match(text, found.end())
-            url = attributes.get("src") or (attributes_of(source[1]).get("src") if source else None)
-            if url:
-                yield url
-
-    def _plain(self, url: str) -> str:
-        for name in self.drop_query:
-            url = re.sub(rf"[?&]{re.escape(name)}=[^&#]*$", "", url)
-        return url
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,11 +299,3 @@ async def _apple_show(visit: Visit, show_id: str, *, newest: bool) -> None:
     if not newest:
         visit.learn(EpisodeFacts(show=listing.name))
     visit.add_feed(listing.feed_url, newest=newest)
-
-
-def attributes_of(tag: str) -> dict[str, str]:
-    """Return a tag's attributes, names in lower case, values unescaped; the first of each name."""
-    found: dict[str, str] = {}
-    for name, double, single, bare in _ATTRIBUTE.findall(tag):
-        found.setdefault(name.lower(), unescape_attribute(double or single or bare))
-    return found
