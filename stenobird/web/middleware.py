@@ -88,7 +88,7 @@ def request_context(app: ASGIApp, metrics: Metrics) -> ASGIApp:
             await app(scope, receive, send_observed)
         finally:
             seconds = time.perf_counter() - started
-            route = _route_template(scope)
+            route: str = getattr(scope.get("route"), "path_format", "unmatched")
             metrics.request_answered(
                 method=scope["method"], route=route, status=status, seconds=None if streamed else seconds
             )
@@ -107,11 +107,6 @@ def request_context(app: ASGIApp, metrics: Metrics) -> ASGIApp:
             structlog.contextvars.reset_contextvars(**bound)
 
     return run
-
-
-def _route_template(scope: Scope) -> str:
-    template: str = getattr(scope.get("route"), "path_format", "unmatched")
-    return template
 
 
 def answer_errors(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from stenobird.errors import StenobirdError
     from stenobird.ports import Caller
     from stenobird.web.services import Services
     from stenobird.web.sse import OpenStreams
@@ -63,7 +64,7 @@ async def reader_of(request: Request) -> Caller | None:
     token = request.query_params.get("share")
     if not token:
         return await caller_of(request)
-    return await services_of(request).shares.reader(transcript_id(request), token)
+    return await services_of(request).shares.reader(path_id(request), token)
 
 
 def plausible_id(value: str) -> bool:
@@ -71,11 +72,11 @@ def plausible_id(value: str) -> bool:
     return _PLAUSIBLE_ID.fullmatch(value) is not None
 
 
-def transcript_id(request: Request) -> str:
-    """Return the id in the path. Raises `TranscriptNotFound` for what can't be an id."""
+def path_id(request: Request, not_found: type[StenobirdError] = TranscriptNotFound) -> str:
+    """Return the id in the path. Raises `not_found` for what can't be an id."""
     value: str = request.path_params["id"]
     if not plausible_id(value):
-        raise TranscriptNotFound
+        raise not_found
     return value
 
 

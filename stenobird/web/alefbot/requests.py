@@ -31,7 +31,7 @@ _ARTIFACT_NAMES: Final[Mapping[str, FormatName]] = {
     "plain_text": "txt",
     "docx": "docx",
 }
-_ARTIFACTS: Final[Sequence[Format]] = (FORMATS["srt"], FORMATS["txt"], FORMATS["docx"])
+ARTIFACTS: Final[Sequence[Format]] = (FORMATS["srt"], FORMATS["txt"], FORMATS["docx"])
 
 
 async def authenticate(request: Request) -> Caller:
@@ -90,7 +90,7 @@ def wanted_format(named: str | None, suffix: str | None, accept: str) -> Format:
     """
     name = named if named is not None else suffix
     if name is None:
-        return accepted(accept, _ARTIFACTS) or FORMATS["srt"]
+        return accepted(accept, ARTIFACTS) or FORMATS["srt"]
     try:
         return FORMATS[_ARTIFACT_NAMES[name.strip().lower()]]
     except KeyError:

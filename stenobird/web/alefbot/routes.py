@@ -14,7 +14,7 @@ from stenobird.ports import JobExtra, JobPage, RecognitionOptions
 from stenobird.speech.engines import premium_units
 from stenobird.uploads import CreateUpload
 from stenobird.web.alefbot import schemas
-from stenobird.web.alefbot.requests import authenticate, once, read_raw, wanted_format
+from stenobird.web.alefbot.requests import ARTIFACTS, authenticate, once, read_raw, wanted_format
 from stenobird.web.alefbot.schemas import (
     API_PATH,
     STATUSES,
@@ -62,17 +62,10 @@ _IDEMPOTENCY_KEY: Final = (
     | _OPTIONAL
 )
 _IF_NONE_MATCH: Final = header("If-None-Match", "ETag for a conditional GET.") | _OPTIONAL
-_ARTIFACT_TYPES: Final = (
-    "application/x-subrip",
-    "text/plain",
-    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-)
 
 _Operation = partial(Operation, "AlefBot dialect")
 _ARTIFACT: Final = {
-    200: Answer(
-        "Full artifact content body.", {media_type: {"schema": _STRING} for media_type in _ARTIFACT_TYPES}
-    ),
+    200: Answer("Full artifact content body.", {one.accepts[0]: {"schema": _STRING} for one in ARTIFACTS}),
     304: Answer("Unchanged since the ETag."),
 }
 _ARTIFACT_ERRORS: Final = (

@@ -24,7 +24,7 @@ from stenobird.languages import NAME_OF
 from stenobird.ports import RecognitionOptions
 from stenobird.web import middleware
 from stenobird.web.openapi.document import operation_groups
-from stenobird.web.requests import base_url_of, reader_of, services_of, transcript_id
+from stenobird.web.requests import base_url_of, path_id, reader_of, services_of
 from stenobird.web.routing import Endpoint, dialect_of
 from stenobird.web.site.templating import (
     API_REFERENCE_HEADERS,
@@ -82,7 +82,7 @@ async def start_preview(request: Request) -> Response:
 
 async def transcript_page(request: Request) -> Response:
     """Show a transcript. Previews and shared transcripts are public; for others the script sends the key."""
-    job_id = transcript_id(request)
+    job_id = path_id(request)
     jobs = services_of(request).jobs
     job: JobRecord | None = None
     segments: list[Segment] = []

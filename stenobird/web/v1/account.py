@@ -25,7 +25,7 @@ from stenobird.accounts.schemas import (
 from stenobird.errors import InvalidRequest, KeyNotFound, LiveKeyRequired, ReadOnlyKey
 from stenobird.web.openapi import Answer, Operation, json_of, page_of, path, query
 from stenobird.web.representations import json_response, no_content
-from stenobird.web.requests import json_object, page_size, plausible_id, read_json_body, services_of
+from stenobird.web.requests import json_object, page_size, path_id, read_json_body, services_of
 from stenobird.web.routing import Endpoint
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ async def create_key(request: Request, caller: Caller) -> Response:
 )
 async def revoke_key(request: Request, caller: Caller) -> Response:
     """Revoke a key: 204, also for one that is revoked already. Requests with it get 401 from now on."""
-    await services_of(request).keys.own_revoke(caller, _key_id(request))
+    await services_of(request).keys.own_revoke(caller, path_id(request, KeyNotFound))
     return no_content()
 
 
@@ -149,17 +149,10 @@ async def revoke_key(request: Request, caller: Caller) -> Response:
 )
 async def rotate_key(request: Request, caller: Caller) -> Response:
     """Create a key with the name, mode and scope of an old one, and revoke the old one at once: 201."""
-    key_id = _key_id(request)
+    key_id = path_id(request, KeyNotFound)
     secret, record = await services_of(request).keys.own_rotate(caller, key_id)
     view = KeyView.model_validate(record)
     return json_response(RotatedKey(**vars(view), key=secret, replaces=key_id), 201)
-
-
-def _key_id(request: Request) -> str:
-    value: str = request.path_params["id"]
-    if not plausible_id(value):
-        raise KeyNotFound
-    return value
 
 
 ENDPOINTS: Final = (

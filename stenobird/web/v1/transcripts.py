@@ -49,11 +49,11 @@ from stenobird.web.requests import (
     base_url_of,
     json_object,
     page_size,
+    path_id,
     read_json_body,
     read_json_object,
     services_of,
     streams_of,
-    transcript_id,
 )
 from stenobird.web.routing import Endpoint
 from stenobird.web.sse import EventStreamResponse, parse_event_id
@@ -115,10 +115,8 @@ def _result_content() -> dict[str, Any]:
     content: dict[str, Any] = json_of(TranscriptResult)
     for entry in FORMATS.values():
         media_type = entry.media_type.partition(";")[0]
-        if entry.name == "docx":
-            content[media_type] = {"schema": {"type": "string", "contentMediaType": media_type}}
-        elif entry.name != "json":
-            content[media_type] = {"schema": {"type": "string"}}
+        binary = {"contentMediaType": media_type} if entry.name == "docx" else {}
+        content.setdefault(media_type, {"schema": {"type": "string", **binary}})
     return content
 
 
@@ -199,7 +197,7 @@ async def get_transcript(request: Request, caller: Caller | None) -> Response:
     While `terminal` is false, poll at the interval in `retry_after_seconds`, or stream the events instead.
     """
     jobs = services_of(request).jobs
-    job = await jobs.get(transcript_id(request), caller)
+    job = await jobs.get(path_id(request), caller)
     return revalidated(request, TranscriptStatus.of(job).encode(), "application/json")
 
 
@@ -216,7 +214,7 @@ async def delete_transcript(request: Request, caller: Caller | None) -> Response
     except for live audio that was transcribed until then.
     """
     jobs = services_of(request).jobs
-    job = await jobs.cancel_or_delete(transcript_id(request), caller)
+    job = await jobs.cancel_or_delete(path_id(request), caller)
     if job is None:
         return no_content()
     return json_response(TranscriptStatus.of(job), 202)
@@ -234,7 +232,7 @@ async def stop_transcript(request: Request, caller: Caller | None) -> Response:
     It ends `completed` within moments, or `cancelled` if nothing was transcribed yet. To stop one that has
     ended changes nothing. The transcript of a recording can only be cancelled.
     """
-    job = await services_of(request).jobs.stop(transcript_id(request), caller)
+    job = await services_of(request).jobs.stop(path_id(request), caller)
     return json_response(TranscriptStatus.of(job), 202)
 
 
@@ -262,8 +260,11 @@ async def stream_transcript(request: Request, caller: Caller | None) -> Response
     when it reconnects. Lines that start with a colon are pings, which parsers skip.
     """
     jobs = services_of(request).jobs
-    after = _last_event_id(request)
-    job = await jobs.get(transcript_id(request), caller)
+    sent = request.query_params
+    after = parse_event_id(
+        request.headers.get("last-event-id") or sent.get("last_event_id") or sent.get("after") or ""
+    )
+    job = await jobs.get(path_id(request), caller)
     if after > job.last_seq:
         raise errors.InvalidRequest(
             f"Last-Event-ID {after} is beyond the last event of this transcript, {job.last_seq}. "
@@ -274,7 +275,7 @@ async def stream_transcript(request: Request, caller: Caller | None) -> Response
     streams = streams_of(request)
     events = jobs.stream(job.id, caller, after, take=streams.taker(request.scope))
     # A share link has its owner's key, but its readers are strangers.
-    key = None if request.query_params.get("share") else caller
+    key = None if sent.get("share") else caller
     return EventStreamResponse(job.id, events, streams, caller=key)
 
 
@@ -310,23 +311,12 @@ async def get_result(request: Request, caller: Caller | None) -> Response:
     """
     jobs = services_of(request).jobs
     wanted = _wanted_format(request)
-    job, transcript = await jobs.result(transcript_id(request), caller)
+    job, transcript = await jobs.result(path_id(request), caller)
     if wanted.name != "json":
         return await document(request, job.id, transcript, wanted)
     # In a thread: encoding hours of text would block the event loop.
     body = await asyncio.to_thread(lambda: TranscriptResult.of(job, transcript).encode())
     return revalidated(request, body, wanted.media_type)
-
-
-def _last_event_id(request: Request) -> int:
-    for value in (
-        request.headers.get("last-event-id"),
-        request.query_params.get("last_event_id"),
-        request.query_params.get("after"),
-    ):
-        if value:
-            return parse_event_id(value)
-    return 0
 
 
 def _wanted_format(request: Request) -> Format:
@@ -364,7 +354,7 @@ async def name_speakers(request: Request, caller: Caller | None) -> Response:
     In JSON, segments and words keep their labels, and `speaker_names` has the names. Events never change.
     """
     names = SpeakerNames.parse(await read_json_object(request, field="names")).names
-    job = await services_of(request).jobs.name_speakers(transcript_id(request), caller, names)
+    job = await services_of(request).jobs.name_speakers(path_id(request), caller, names)
     return json_response(TranscriptStatus.of(job))
 
 
@@ -380,7 +370,7 @@ async def name_speakers(request: Request, caller: Caller | None) -> Response:
 )
 async def count_share_links(request: Request, caller: Caller | None) -> Response:
     """Return how many share links the transcript has. Their tokens can't be read again."""
-    links = await services_of(request).shares.count(transcript_id(request), caller)
+    links = await services_of(request).shares.count(path_id(request), caller)
     return json_response(ShareLinks(links=links))
 
 
@@ -396,7 +386,7 @@ async def create_share_link(request: Request, caller: Caller | None) -> Response
 
     Everybody who has it can read this transcript, until the links are revoked.
     """
-    job_id = transcript_id(request)
+    job_id = path_id(request)
     token = await services_of(request).shares.create(job_id, caller)
     url = f"{base_url_of(request)}/t/{job_id}?share={token}"
     return json_response(ShareLink(share_url=url, token=token), 201)
@@ -411,7 +401,7 @@ async def create_share_link(request: Request, caller: Caller | None) -> Response
 )
 async def revoke_share_links(request: Request, caller: Caller | None) -> Response:
     """Revoke all links of the transcript: 204, also when there are none."""
-    await services_of(request).shares.revoke(transcript_id(request), caller)
+    await services_of(request).shares.revoke(path_id(request), caller)
     return no_content()
 
 

@@ -13,7 +13,7 @@ from stenobird.errors import DeliveryNotFound, InvalidRequest, ReadOnlyKey
 from stenobird.ports.webhooks import DELIVERY_STATES
 from stenobird.web.openapi import Answer, Operation, header, json_of, page_of, path, query
 from stenobird.web.representations import json_response
-from stenobird.web.requests import page_size, plausible_id, services_of
+from stenobird.web.requests import page_size, path_id, plausible_id, services_of
 from stenobird.web.routing import Endpoint
 from stenobird.webhooks.schemas import DeliveryPage, DeliveryView, SecretView, WebhookEvent
 
@@ -73,9 +73,7 @@ async def replay_webhook_delivery(request: Request, caller: Caller) -> Response:
     It is tried up to 15 times again. A URL that was disabled by a response of 410 is enabled. A delivery that
     is being sent at this moment does not change.
     """
-    delivery_id: str = request.path_params["id"]
-    if not plausible_id(delivery_id):
-        raise DeliveryNotFound
+    delivery_id = path_id(request, DeliveryNotFound)
     record = await services_of(request).webhooks.replay(caller, delivery_id)
     return json_response(DeliveryView.model_validate(record), 202)
 
