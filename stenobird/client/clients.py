@@ -129,7 +129,7 @@ class StenobirdClient:
         """Close the connections."""
         self._http.close()
 
-    def upload(self, file: Path) -> str:
+    def upload(self, file: Path | str) -> str:
         """Upload a file; return a value to pass as `audio_url`. Needs an API key."""
         return _run(self._calls.upload(file))
 

@@ -244,9 +244,10 @@ class _PageReader:
             if (element.get("type") or "").startswith("audio/"):
                 self._from_link(element, element.get("href") or "")
         for element in self.tree.iter("a") if _SPEAKING_LINK.search(self.source) else ():
-            url, text = absolute(self.base, element.get("href") or ""), text_of(element, 100)
-            if url and _SPEAKING_LINK.search(f">{text}<") and urls.extension(url) not in _NO_AUDIO:
-                self._add(url, "page.link_text", element, context=f"{text} {heading_near(element)}")
+            address, text = absolute(self.base, element.get("href") or "") or "", text_of(element, 100)
+            nameless = not urls.is_audio_url(address) and urls.extension(address) not in _NO_AUDIO
+            if address and nameless and _SPEAKING_LINK.search(f">{text}<"):
+                self._add(address, "page.link_text", element, context=f"{text} {heading_near(element)}")
         for value in _SPEAKING_ATTRIBUTES(self.tree) if _SPEAKING.search(self.source) else ():
             element = value.getparent()
             url = absolute(self.base, value) if _ADDRESS.match(value) else None

@@ -57,8 +57,8 @@ _EVIDENCE = re.compile(
     r"|ascolta|ouvir|luister|lyssna|lytt|kuuntele|posłuchaj|слушать|聴く|再生|播放|收听|收聽|聆听|聆聽|音频|音頻|音檔"
     r"|듣기|오디오|استمع|تحميل|להאזנה|האזינו|הורדה|सुनें|डाउनलोड|ฟัง|ดาวน์โหลด|dinle|\bindir\b|dengar|unduh|nghe\b"
     r"|tải về|poslech|stáhn|hallgat|letölt|ascult|descarc|слухати|завантаж|скачай|ακούστε|κατεβάστε"
-    r"|lyt\b|lataa|slušaj|preuzmi|escolta|baixa|ouça|descarregar|podcast|\bmp3\b|\bm4a\b|\baac\b|\bogg\b"
-    r"|audio|play\b|episode|folge\b|radio",
+    r"|lyt\b|lataa|slušaj|preuzmi|escolta|baixa|ouça|descarregar|podcast"
+    r"|\b(?:mp3|m4a|aac|ogg|wav|flac|opus)\b|audio|play\b|episode|folge\b|radio",
     re.IGNORECASE,
 )
 _HEADINGS: Final = ("h2", "h3", "h4", "h5")

@@ -273,7 +273,7 @@ def test_uploads_work_below_a_prefix(tmp_path: Path) -> None:
     )
 
     with service.client() as client:
-        assert client.upload(file) == "upload:upl_1"
+        assert client.upload(str(file)) == "upload:upl_1"
 
     assert [(request.method, request.url.path) for request in service.requests] == [
         ("POST", "/api/v1/uploads"),

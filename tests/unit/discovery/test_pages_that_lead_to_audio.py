@@ -228,6 +228,13 @@ async def test_files_of_several_episodes_stay_ambiguous_and_are_listed(searcher:
     ]
 
 
+async def test_folder_of_files_in_several_formats_is_ambiguous(searcher: Any) -> None:
+    names = ("first.wav", "second.mp3", "third.flac")
+    page = "<title>Index of /</title>" + "".join(f'<li><a href="/{name}">{name}</a>' for name in names)
+    with pytest.raises(AudioSourceNotFound):
+        await searcher.media_url_in(web(page) | {f"https://x.example/{name}": SOUND for name in names}, PAGE)
+
+
 @pytest.mark.parametrize("dead", ["/old.mp3", "/new.mp3"])
 async def test_head_addresses_that_disagree_are_tried_in_turn(searcher: Any, dead: str) -> None:
     page = (
