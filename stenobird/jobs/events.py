@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from stenobird.ports import EventRow, JobRecord
+    from stenobird.sources import AudioSource
 
 POLL_SECONDS = 2
 """`retry_after_seconds` of a running job."""
@@ -209,11 +210,11 @@ class JobEvents:
         stage: str,
         *,
         message: str | None = None,
-        source: Mapping[str, Any] | None = None,
+        source: AudioSource | None = None,
         progress: Progress | None = None,
     ) -> NewEvent:
-        """Return a `status` event."""
-        public = dict(source) if source is not None else None
+        """Return a `status` event, with what clients may see of the source."""
+        public = dict(source.public()) if source is not None else None
         return self._status(status, stage, message=message, source=public, progress=progress)
 
     def _status(self, status: JobStatus, stage: str, **fields: Any) -> NewEvent:

@@ -126,6 +126,7 @@ class TranscriptionPipeline:
         self.lane: Lane = leased.job.lane
         """The lane of the worker that the job takes a place in."""
         self._leased = leased
+        self._events = leased.events
         self._live_room = live_room
         self._job = leased.job
         self._preview = self._job.mode == "preview"
@@ -242,15 +243,14 @@ class TranscriptionPipeline:
         _log.info("discovery_verdict", stage=verdict.stage, outcome=verdict.outcome)
         if verdict.stage in _OWN_STAGES:
             return
-        event = self._leased.events.status("queued", verdict.stage, message=verdict.message)
+        event = self._events.status("queued", verdict.stage, message=verdict.message)
         await self._leased.append(JobChange(stage=verdict.stage), [event])
 
     def _resolved(self, source: AudioSource) -> tuple[JobChange, list[NewEvent]]:
-        events = self._leased.events
         reserved = self._reservation(source.duration_seconds)
         return JobChange(status="transcribing", stage="submitted", source=source, reserve_units=reserved), [
-            events.status("queued", "source_resolved", message=source.reason, source=source.public()),
-            events.status("transcribing", "submitted"),
+            self._events.status("queued", "source_resolved", message=source.reason, source=source),
+            self._events.status("transcribing", "submitted"),
         ]
 
     def _reservation(self, total_seconds: float | None) -> int | None:
@@ -405,12 +405,11 @@ class TranscriptionPipeline:
             return
         assert self._source is not None
         change = JobChange(status="transcribing", stage="transcribing")
-        events = [self._leased.events.status("transcribing", "transcribing")]
         if stream.live:
-            self._source = source = replace(self._source, live=True, at=stream.at)
+            self._source = replace(self._source, live=True, at=stream.at)
             reserved = self._reservation(60.0 * self._live_minutes)
-            change = replace(change, source=source, reserve_units=reserved)
-            events = [self._leased.events.status("transcribing", "transcribing", source=source.public())]
+            change = replace(change, source=self._source, reserve_units=reserved)
+        events = [self._events.status("transcribing", "transcribing", source=change.source)]
         if carried is not None:
             resolved, announced = self._resolved(self._source)
             language = next((one.language for one in carried if one.language), None)
@@ -429,16 +428,14 @@ class TranscriptionPipeline:
             # A chunk without text says nothing; as the first one it would also use up the language field.
             if text.strip():
                 tidy = _rounded(replace(segment, text=text))
-                events.append(
-                    self._leased.events.transcript(tidy, index, language=None if index else language)
-                )
+                events.append(self._events.transcript(tidy, index, language=None if index else language))
         return events
 
     def _now_playing(self) -> list[NewEvent]:
         titles, self._titles = self._titles, []
         if titles:
             self._extra = replace(self._extra, now_playing=titles[-1].text)
-        return [self._leased.events.now_playing(title.text) for title in titles]
+        return [self._events.now_playing(title.text) for title in titles]
 
     async def _commit_gap(self, gap: Gap) -> None:
         """Move on over audio that is missing. Recognition starts anew behind it, in the same language."""
@@ -446,7 +443,7 @@ class TranscriptionPipeline:
         await self._label_silence(gap.samples)
         self._samples += gap.samples
         seconds = gap.samples / SAMPLE_RATE
-        events = [*self._now_playing(), self._leased.events.stream_gap(start, seconds, gap.reason)]
+        events = [*self._now_playing(), self._events.stream_gap(start, seconds, gap.reason)]
         self._extra = replace(self._extra, gap_seconds=self._extra.gap_seconds + seconds)
         self._checkpoint = replace(
             self._checkpoint, next_sample=self._samples, block_samples=0, speech=(), context="", prefix=""
@@ -468,18 +465,14 @@ class TranscriptionPipeline:
         due = reached - self._progress_at >= self._options.progress_seconds * SAMPLE_RATE
         if not events or due or source is not None:
             self._progress_at = reached
+            progress = Progress.of(reached / SAMPLE_RATE, total)
             events.append(
-                self._leased.events.status(
-                    "transcribing",
-                    "transcribing",
-                    progress=Progress.of(reached / SAMPLE_RATE, total),
-                    source=None if source is None else source.public(),
-                )
+                self._events.status("transcribing", "transcribing", progress=progress, source=source)
             )
         voices: Sequence[tuple[int, bytes]] = ()
         if self._labelling is not None:
             voices, labels = await self._labelling.commit(
-                [segment for segment in window.segments if segment.text.strip()], reached, self._leased.events
+                [segment for segment in window.segments if segment.text.strip()], reached, self._events
             )
             events += labels
         change = JobChange(
@@ -533,30 +526,30 @@ class TranscriptionPipeline:
                 return
             raise TranscriptionFailed("No audio could be decoded behind this URL. Nothing was billed.")
         recognizer = self._recognizer
-        warning = stream.warning if stream is not None else None
-        if self._translation is not None:
-            warning = self._translation.warning(warning)
-        if self._job.options.speakers and self._labelling is None:
-            warning = f"{warning} {UNLABELLED}" if warning else UNLABELLED
+        warnings = (
+            stream.warning if stream is not None else None,
+            self._translation.warning if self._translation is not None else None,
+            UNLABELLED if self._job.options.speakers and self._labelling is None else None,
+        )
+        warning = " ".join(filter(None, warnings)) or None
+        minutes = None if self._preview else billable_minutes(transcribed)
         change = JobChange(
             status="preview_complete" if self._preview else "completed",
+            billable_minutes=minutes,
             duration_seconds=self._samples / SAMPLE_RATE,
             # Silence may have needed no window at all.
             engine=recognizer.engine if self._checkpoint.window_index == 0 else None,
             model=recognizer.model if self._checkpoint.window_index == 0 else None,
             warning=warning,
         )
-        events = self._leased.events
-        labels = [] if self._labelling is None else await self._labelling.finish(events)
+        labels = [] if self._labelling is None else await self._labelling.finish(self._events)
         ending = [*self._now_playing(), *labels]
         if self._preview:
-            ending += [events.preview_locked(), events.done("preview_complete", warning=warning)]
+            ending += [self._events.preview_locked(), self._events.done("preview_complete", warning=warning)]
             await self._leased.complete(change, ending)
-            return
-        minutes = billable_minutes(transcribed)
-        ending.append(events.done("completed", billable_minutes=minutes, warning=warning))
-        usage = usage_of(self._job, transcribed)
-        await self._leased.complete(replace(change, billable_minutes=minutes), ending, usage=usage)
+        else:
+            ending.append(self._events.done("completed", billable_minutes=minutes, warning=warning))
+            await self._leased.complete(change, ending, usage=usage_of(self._job, transcribed))
 
 
 def _rounded(segment: Segment) -> Segment:

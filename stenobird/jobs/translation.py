@@ -70,17 +70,17 @@ class JobTranslation:
             _log.warning("segments_not_translated", segments=kept)
         return replace(window, segments=tuple(segments), language=self._target)
 
-    def warning(self, other: str | None) -> str | None:
-        """Return the job's warning: that of the audio, and one about segments that are not translated."""
+    @property
+    def warning(self) -> str | None:
+        """The job's warning about segments that are not translated, if there are any."""
         kept = self.untranslated_segments
-        if not kept:
-            return other
-        ours = (
-            "1 segment could not be translated and is in the language that was spoken."
-            if kept == 1
-            else f"{kept} segments could not be translated and are in the language that was spoken."
+        if kept == 1:
+            return "1 segment could not be translated and is in the language that was spoken."
+        return (
+            f"{kept} segments could not be translated and are in the language that was spoken."
+            if kept
+            else None
         )
-        return f"{other} {ours}" if other else ours
 
 
 def _translated(segment: Segment, text: str) -> Segment:

@@ -99,7 +99,7 @@ class PlayedPages:
 
     async def _find(self, job_id: str, source: AudioSource) -> None:
         worker = self.world.worker
-        event = worker.events[job_id].status("transcribing", "source_resolved", source=source.public())
+        event = worker.events[job_id].status("transcribing", "source_resolved", source=source)
         change = JobChange(stage="source_resolved", source=source)
         await worker.store.append(worker.leases[job_id], change, [event])
         await worker.wakeups.notify_event(job_id)

@@ -133,7 +133,7 @@ class PlayedWorker:
 
     async def find(self, job_id: str, source: AudioSource) -> None:
         """Commit what was found."""
-        started = self.events[job_id].status("transcribing", "transcribing", source=source.public())
+        started = self.events[job_id].status("transcribing", "transcribing", source=source)
         await self._commit(job_id, started, source=source)
 
     async def miss(self, job_id: str, seconds: float, *, start: float | None = None) -> None:

@@ -9,7 +9,7 @@ from stenobird.errors import AudioSourceNotFound
 from stenobird.jobs import events
 from stenobird.jobs.events import JobEvents, Progress, SpeakerLabel
 from stenobird.ports import RESULT_READY, TERMINAL, EventRow, JobStatus
-from stenobird.sources import Stage
+from stenobird.sources import AudioSource, Stage
 from stenobird.transcript import Segment, Word
 from stenobird.web.sse import RETRY_MILLISECONDS, encode_event
 from tools.reference.markdown import fence, generated, table, text
@@ -115,15 +115,14 @@ def events_page() -> str:
     """Return the page."""
     job = JobEvents("tr_4ZrWmXkq0fVq3n8sT1bYcd", "https://stenobird.example.com")
     assert STAGES.keys() == set(typing.get_args(Stage)), "STAGES is not up to date"
-    source = {
-        "submitted_url": "https://example.com/episodes/12",
-        "media_url": "https://cdn.example.com/12.mp3",
-        "final_url": "https://cdn.example.com/12.mp3",
-        "technique": "page.json_ld",
-        "reason": "the page names it as the audio of this episode",
-        "kind": "file",
-        "title": "Episode 12",
-    }
+    source = AudioSource(
+        submitted_url="https://example.com/episodes/12",
+        media_url="https://cdn.example.com/12.mp3",
+        final_url="https://cdn.example.com/12.mp3",
+        technique="page.json_ld",
+        reason="the page names it as the audio of this episode",
+        title="Episode 12",
+    )
     words = (Word(0.52, 0.94, "hello", 0.98), Word(0.94, 1.1, " and", 0.99))
     spoken = Segment(start=0.52, end=3.0, text="hello and welcome back", words=words)
     examples: list[tuple[type[BaseModel], int, NewEvent]] = [

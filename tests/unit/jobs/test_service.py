@@ -282,7 +282,7 @@ async def live_job(world: JobWorld) -> tuple[JobRecord, Claim]:
     claim = await world.claim()
     source = a_source(live=True)
     events = JobEvents(job.id, BASE)
-    submitted = events.status("transcribing", "submitted", source=source.public())
+    submitted = events.status("transcribing", "submitted", source=source)
     await world.store.append(claim.lease, JobChange(status="transcribing", source=source), [submitted])
     return job, claim
 
