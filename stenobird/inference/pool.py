@@ -162,24 +162,16 @@ class HostPool(ABC):
         if self._failure is not None:
             raise self.unavailable(self._failure)
         number = next(self._ids)
+        header = {**header, "id": number, "urgent": urgent or live}
         answer = asyncio.get_running_loop().create_future()
-        ticket = Ticket(
-            number,
-            job_id,
-            urgent,
-            live,
-            light,
-            {**header, "id": number, "urgent": urgent or live},
-            payload,
-            answer,
-        )
-        (self._light if light else self._lanes).put(job_id, ticket, urgent=urgent, live=live)
+        ticket = Ticket(number, job_id, urgent, live, light, header, payload, answer)
+        lanes = self._light if light else self._lanes
+        lanes.put(job_id, ticket, urgent=urgent, live=live)
         self._work.set()
         try:
             return await ticket.answer
         finally:
-            for lanes in (self._lanes, self._light):
-                lanes.discard(ticket.job_id, ticket)
+            lanes.discard(job_id, ticket)
             with suppress(ValueError):
                 self._suspects.remove(ticket)
 

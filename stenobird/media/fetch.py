@@ -81,11 +81,6 @@ class Download(Intake):
         self._stored_at_reset = spool.stored_bytes
         self._barren_answers = 0
 
-    @property
-    def stated_seconds(self) -> float | None:
-        """The length that discovery found."""
-        return self._source.duration_seconds
-
     async def run(self) -> None:
         """Download the whole file; a preview has nothing to do here."""
         if self._on_demand:

@@ -70,10 +70,7 @@ class Fetcher:
         response = await self._client.open(
             url,
             RequestOptions(
-                headers=headers,
-                byte_range=wanted,
-                referer=self._source.page_url,
-                retry_seconds=retry_seconds,
+                headers=headers, byte_range=wanted, referer=self._source.page_url, retry_seconds=retry_seconds
             ),
         )
         async with response:
@@ -174,12 +171,8 @@ class PlaylistIntake(Intake):
         super().__init__(spool, request, clock, seconds)
         self._fetcher = fetcher
         self._playlist = playlist
+        self.stated_seconds = playlist.seconds or None
         spool.facts.content_type = "application/vnd.apple.mpegurl"
-
-    @property
-    def stated_seconds(self) -> float | None:
-        """The sum of the lengths in the playlist."""
-        return self._playlist.seconds or None
 
     async def aclose(self) -> None:
         """Nothing stays open between two parts."""

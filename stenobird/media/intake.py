@@ -123,6 +123,8 @@ class Intake(ABC):
         self._on_demand = request.limits.stop_samples is not None
         self._seconds = seconds
         self._end = clock.monotonic() + seconds
+        self.stated_seconds: float | None = request.source.duration_seconds
+        """The length of the audio by what led to it, for where the container does not say."""
         self.failure: JobError | None = None
         """Why there are no more bytes, if the file did not end where it should."""
 
@@ -138,11 +140,6 @@ class Intake(ABC):
     def total_bytes(self) -> int | None:
         """The length of the file, as soon as it is known."""
         return self._spool.facts.total_bytes
-
-    @property
-    @abstractmethod
-    def stated_seconds(self) -> float | None:
-        """The length of the audio by what led to it, for where the container does not say."""
 
     @property
     def front(self) -> int:

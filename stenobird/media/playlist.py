@@ -144,16 +144,10 @@ class _Reader:
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
-        self._sequence = 0
-        self._key: tuple[str, bytes | None] | None = None
-        self._map: Part | None = None
+        self._next = Part("", 0)
         self._map_sent = True
         self._range: tuple[int, int | None] | None = None
         self._range_ends: dict[str, int] = {}
-        self._duration = 0.0
-        self._title = ""
-        self._starts_at: float | None = None
-        self._follows = True
         self._gap = False
         self.parts: list[Part] = []
         self.seconds = 0.0
@@ -167,7 +161,7 @@ class _Reader:
         elif name == "#EXT-X-BYTERANGE":
             self._range = _byte_range(value)
         elif name == "#EXT-X-KEY":
-            self._key = self._key_of(_attributes(line))
+            self._next = replace(self._next, key=self._key_of(_attributes(line)))
         elif name == "#EXT-X-MAP":
             self._take_map(_attributes(line))
         elif name == "#EXT-X-GAP":
@@ -180,41 +174,28 @@ class _Reader:
     def _take_time(self, name: str, value: str) -> None:
         if name == "#EXTINF":
             seconds, _, title = value.partition(",")
-            self._duration, self._title = _seconds(seconds), title.strip()
+            self._next = replace(self._next, seconds=_seconds(seconds), title=title.strip())
         elif name == "#EXT-X-MEDIA-SEQUENCE":
-            self._sequence = _number(value)
+            self._next = replace(self._next, sequence=_number(value))
         elif name == "#EXT-X-TARGETDURATION":
             self.target_seconds = _seconds(value)
         elif name == "#EXT-X-PROGRAM-DATE-TIME":
-            self._starts_at = _epoch_seconds(value)
+            self._next = replace(self._next, starts_at=_epoch_seconds(value))
         elif name == "#EXT-X-DISCONTINUITY":
-            self._follows = False
+            self._next = replace(self._next, follows=False)
 
     def _segment(self, url: str) -> None:
+        part = self._next
         if not self._gap:
             # Behind a splice it is sent again, because the times of the segments start anew.
-            if self._map is not None and not (self._map_sent and self._follows):
-                self.parts.append(self._map)
+            if part.init is not None and not (self._map_sent and part.follows):
+                self.parts.append(part.init)
                 self._map_sent = True
-            self.parts.append(
-                Part(
-                    url,
-                    self._sequence,
-                    self._resolve(url),
-                    self._key,
-                    seconds=self._duration,
-                    title=self._title,
-                    starts_at=self._starts_at,
-                    follows=self._follows,
-                    init=self._map,
-                )
-            )
-            self.seconds += self._duration
-        if self._starts_at is not None:
-            self._starts_at += self._duration
-        self._sequence += 1
-        self._duration, self._title, self._gap, self._range = 0.0, "", False, None
-        self._follows = True
+            self.parts.append(replace(part, url=url, byte_range=self._resolve(url)))
+            self.seconds += part.seconds
+        starts_at = None if part.starts_at is None else part.starts_at + part.seconds
+        self._next = Part("", part.sequence + 1, key=part.key, starts_at=starts_at, init=part.init)
+        self._gap, self._range = False, None
 
     def _resolve(self, url: str) -> range | None:
         if self._range is None:
@@ -228,14 +209,15 @@ class _Reader:
     def _take_map(self, attributes: dict[str, str]) -> None:
         if not attributes.get("URI"):
             return
-        part = Part(_resolved(self._base_url, attributes["URI"]), self._sequence)
+        known, key = self._next.init, self._next.key
+        part = Part(_resolved(self._base_url, attributes["URI"]), self._next.sequence)
         if attributes.get("BYTERANGE"):
             length, start = _byte_range(attributes["BYTERANGE"])
             part = replace(part, byte_range=range(start or 0, (start or 0) + length))
-        if self._key is not None and self._key[1] is not None:
-            part = replace(part, key=self._key)
-        if self._map is None or (part.url, part.byte_range) != (self._map.url, self._map.byte_range):
-            self._map, self._map_sent = part, False
+        if key is not None and key[1] is not None:
+            part = replace(part, key=key)
+        if known is None or (part.url, part.byte_range) != (known.url, known.byte_range):
+            self._next, self._map_sent = replace(self._next, init=part), False
 
     def _key_of(self, attributes: dict[str, str]) -> tuple[str, bytes | None] | None:
         method = attributes.get("METHOD", "NONE")

@@ -78,9 +78,7 @@ def _lstm_weights(tensors: Tensors, layer: int, suffix: str) -> tuple[npt.NDArra
     )
 
 
-def _quantized(
-    weights: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.float32 | np.int8], ...]:
+def _quantized(weights: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32 | np.int8], ...]:
     """Return weights [directions, gates, inputs] as integers, inputs first, and scale and zero of each gate.
 
     They have seven bits, because sums of two products of eight overflow on CPUs without VNNI.

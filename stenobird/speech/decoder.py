@@ -375,11 +375,7 @@ class WhisperDecoder:
         return [generations[i] for i in range(len(prompts))]
 
     def _submit(
-        self,
-        encoded: Encoded,
-        windows: Sequence[_Window],
-        prompts: Sequence[list[int]],
-        **constraints: float,
+        self, encoded: Encoded, windows: Sequence[_Window], prompts: Sequence[list[int]], **constraints: float
     ) -> _Generating:
         """Begin to decode windows that have prompts of the same length and one limit; return what waits."""
         results = self._model.model.generate(

@@ -107,12 +107,8 @@ class SpeechPool(HostPool):
         _log.log(
             logging.INFO if engine.degraded is None else logging.ERROR,
             "speech_engine_ready",
+            **{name: getattr(engine, name) for name in (*_DESCRIBED, "replicas")},
             state=self._state,
-            engine=engine.engine,
-            model=engine.model,
-            device=engine.device,
-            compute_type=engine.compute_type,
-            replicas=engine.replicas,
             message=self._message,
         )
         return engine.parallel, engine.batch, engine.device == "cuda"

@@ -149,7 +149,6 @@ class _Session:
     job_id: str
     lane: Lane
     options: RecognitionOptions
-    fixed_language: str | None
     checkpoint: SpeechCheckpoint
     buffer: _Buffer
     slots: asyncio.Semaphore
@@ -284,7 +283,7 @@ class _Session:
             pcm=planned.pcm[window.start : window.end],
             start_sample=planned.start + window.start,
             speech=window.speech,
-            language=self.fixed_language,
+            language=self.options.language,
             language_state=LanguageState(before.language, before.language_scores, before.language_rival),
             prompt=self.options.prompt,
             keywords=self.options.keywords or (),
@@ -395,11 +394,6 @@ def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-def _blocks(info: EngineInfo) -> int:
-    """Return how many blocks of a job may be planned and not yet taken by its consumer."""
-    return max(info.replicas + _SPARE_BLOCKS, min(info.parallel, _MOST_BATCHED_BLOCKS))
-
-
 class WhisperRecognizer(SpeechPool):
     """`ports.SpeechRecognizer` on a speech host. Make one with `open_recognizer`.
 
@@ -431,9 +425,12 @@ class WhisperRecognizer(SpeechPool):
         """
         info = await self.loaded()
         self.check(options)
-        fixed = options.language or (info.languages[0] if len(info.languages) == 1 else None)
-        if fixed is not None:
-            checkpoint = replace(checkpoint, language=fixed, language_scores={}, language_rival=None)
+        if len(info.languages) == 1:
+            options = replace(options, language=info.languages[0])
+        if options.language is not None:
+            language = options.language
+            checkpoint = replace(checkpoint, language=language, language_scores={}, language_rival=None)
+        blocks = max(info.replicas + _SPARE_BLOCKS, min(info.parallel, _MOST_BATCHED_BLOCKS))
         session = _Session(
             pool=self,
             info=info,
@@ -441,10 +438,9 @@ class WhisperRecognizer(SpeechPool):
             job_id=job_id,
             lane=lane,
             options=options,
-            fixed_language=fixed,
             checkpoint=checkpoint,
             buffer=_Buffer(aiter(audio), checkpoint.next_sample),
-            slots=asyncio.Semaphore(_blocks(info)),
+            slots=asyncio.Semaphore(blocks),
         )
         assert self.tasks is not None
         task = self.tasks.create_task(session.run())

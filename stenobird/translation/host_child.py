@@ -9,13 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stenobird.inference.child import (
-    choose_device,
-    download_report,
-    limit_memory,
-    run_host,
-    serve_in_turn,
-)
+from stenobird.inference.child import choose_device, download_report, limit_memory, run_host, serve_in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
