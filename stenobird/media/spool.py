@@ -129,7 +129,8 @@ class SpoolFolder:
             gone, used = 0, {}
             for path in self._folder.iterdir() if self._folder.is_dir() else ():
                 if path.name in known:
-                    used[path.name] = _allocated_bytes(path)
+                    with contextlib.suppress(OSError):
+                        used[path.name] = (path / "media").stat().st_blocks * 512
                 elif _JOB_ID.fullmatch(path.name):
                     shutil.rmtree(path, ignore_errors=True)
                     gone += 1
@@ -173,12 +174,6 @@ def _translated() -> Iterator[None]:
             f"The server can't store audio right now ({exc.strerror}). Try again later.",
             retry_after_seconds=60,
         ) from exc
-
-
-def _allocated_bytes(path: Path) -> int:
-    with contextlib.suppress(OSError):
-        return (path / "media").stat().st_blocks * 512
-    return 0
 
 
 class Spool:

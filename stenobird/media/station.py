@@ -102,21 +102,17 @@ class Station:
             await response.aclose()
             raise UnusableStatus(response.status)
         try:
-            if not is_station(response.headers, response.total_bytes) and await self._repeats(response):
-                self._ended = True
-                await response.aclose()
-                return None
+            if not is_station(response.headers, response.total_bytes):
+                head = await response.peek(HEAD_BYTES)
+                self._ended = head == self._head
+                self._head = self._head or head
         except BaseException:
             await response.aclose()
             raise
+        if self._ended:
+            await response.aclose()
+            return None
         return Stretch(self._body(response), "disconnected")
-
-    async def _repeats(self, response: EgressResponse) -> bool:
-        head = await response.peek(HEAD_BYTES)
-        if self._head is None:
-            self._head = head
-            return False
-        return head == self._head
 
     async def _body(self, response: EgressResponse) -> AsyncGenerator[bytes | Title]:
         interval = response.headers.get("icy-metaint", "").split(",")[0].strip()

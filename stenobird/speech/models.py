@@ -130,7 +130,14 @@ def _names(model: str, device: str) -> tuple[str, ...]:
 def _find(name: str, cache_dir: str | None) -> ModelFiles | None:
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _from_folder(folder.resolve())
+        folder = folder.resolve()
+        if missing := _missing(folder):
+            raise ModelUnavailable(
+                f"The model folder {folder} lacks {', '.join(missing)}: convert the model with "
+                "ct2-transformers-converter --copy_files tokenizer.json preprocessor_config.json."
+            )
+        fixture = folder == _FIXTURE_FOLDER
+        return ModelFiles(folder, FIXTURE_NAME if fixture else folder.name, fixture)
     cached = find_cached(_repository(name), cache_dir, _NEEDS)
     if cached is not None:
         return ModelFiles(cached, name, source="the hub")
@@ -150,13 +157,3 @@ def _repository(name: str) -> str:
             f"model, to a Hugging Face repository (owner/name), or to one of {', '.join(available_models())}."
         )
     return repo_id
-
-
-def _from_folder(folder: Path) -> ModelFiles:
-    if missing := _missing(folder):
-        raise ModelUnavailable(
-            f"The model folder {folder} lacks {', '.join(missing)}: convert the model with "
-            "ct2-transformers-converter --copy_files tokenizer.json preprocessor_config.json."
-        )
-    fixture = folder == _FIXTURE_FOLDER
-    return ModelFiles(folder, FIXTURE_NAME if fixture else folder.name, fixture)

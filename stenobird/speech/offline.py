@@ -16,8 +16,6 @@ from stenobird.transcript import Segment, Word
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pocketsphinx import Decoder
-
     from stenobird.speech.protocol import WindowRequest
 
 MODEL_NAME = "pocketsphinx"
@@ -39,12 +37,8 @@ class PocketsphinxDecoder:
     def __init__(self) -> None:
         from pocketsphinx import Decoder  # noqa: PLC0415  # an extra that need not be installed
 
-        self._make = Decoder
-        self._decoder: Decoder = self._fresh()
+        self._decoder = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
         self._lock = threading.Lock()
-
-    def _fresh(self) -> Decoder:
-        return self._make(samprate=SAMPLE_RATE, loglevel="FATAL")
 
     def decode(self, requests: Sequence[WindowRequest]) -> list[DecodedWindow]:
         """Decode each request; always English, prompts and tasks are ignored."""
