@@ -93,10 +93,12 @@ class Fetcher:
         if part.key is not None:
             url, vector = part.key
             data = await self._decrypted(data, url, vector or part.sequence.to_bytes(16, "big"))
-        return _without_tag(data)
+        while len(data) >= 10 and data[:3] == b"ID3":
+            data = data[10 + syncsafe(data[6:10]) :]  # it carries the timestamp of packed audio
+        return data
 
     async def _decrypted(self, data: bytes, key_url: str, vector: bytes) -> bytes:
-        if key_url not in self._keys:
+        if (secret := self._keys.get(key_url)) is None:
             if len(self._keys) >= MAX_KEYS and not self._source.live:
                 raise UnsupportedURL(
                     f"The stream changes its key more than {MAX_KEYS} times. Send another link."
@@ -104,12 +106,11 @@ class Fetcher:
             if len(self._keys) >= MAX_KEYS:
                 del self._keys[next(iter(self._keys))]
             secret, _ = await self.get(key_url, max_bytes=MAX_KEY_BYTES)
-            self._keys[key_url] = secret
-        secret = self._keys[key_url]
         if len(secret) != 16 or len(data) % 16 or not data:
             raise AudioUnreachable(
                 "The stream's encryption is broken. Check that it plays, then send it again."
             )
+        self._keys[key_url] = secret  # a page that was sent instead is not kept
 
         def work() -> bytes:
             decryptor = Cipher(algorithms.AES(secret), modes.CBC(vector)).decryptor()
@@ -220,10 +221,3 @@ class PlaylistIntake(Intake):
                     raise error from exc
                 await self._wait(delay, exc)
         raise AssertionError("the last try returns or raises")
-
-
-def _without_tag(data: bytes) -> bytes:
-    """Drop the ID3 tag that carries the timestamp of a packed audio segment."""
-    while len(data) >= 10 and data[:3] == b"ID3":
-        data = data[10 + syncsafe(data[6:10]) :]
-    return data

@@ -16,6 +16,8 @@ from stenobird.errors import (
     JobError,
     UnsupportedURL,
 )
+from stenobird.media.hls import Fetcher
+from stenobird.media.playlist import Part
 from tests.support.audio import FORMATS, encode, pitches
 from tests.support.canary import open_canary
 from tests.support.media_server import Resource
@@ -286,3 +288,17 @@ async def test_no_playlist_leads_to_an_address_or_a_file_of_ours(
         await hear(world, "/index.m3u8")
     assert "secret" not in caught.value.message
     assert await canary.settle() == 0
+
+
+async def test_a_key_that_a_page_was_sent_for_is_requested_again(world: MediaWorld) -> None:
+    key = b"sixteen bytes..."
+    world.server.resources["/key"] = Resource(b"come back later")
+    world.server.resources["/1.ts"] = Resource(encrypted(b"audio", key, (1).to_bytes(16, "big")))
+    fetcher = Fetcher(world.client, replace(world.request("/1.ts").source, live=True))
+    segment = Part(world.server.url("/1.ts"), 1, key=(world.server.url("/key"), None))
+
+    with pytest.raises(AudioUnreachable, match="encryption"):
+        await fetcher.part(segment)
+    world.server.resources["/key"] = Resource(key)
+
+    assert await fetcher.part(segment) == b"audio"
