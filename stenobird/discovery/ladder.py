@@ -81,7 +81,7 @@ class DiscoveryLadder:
         self._send = send
         self._parser = parser
         self._platforms = platforms
-        self._beyond = (directory, extractor)
+        self._beyond = tuple(filter(None, (directory, extractor)))
         self._now = now or (lambda: datetime.now(UTC))
 
     async def find(self, url: str, *, preview: bool, report: VerdictSink) -> FoundAudio:
@@ -105,18 +105,18 @@ class DiscoveryLadder:
 
 
 class _Climb:
-    """One search's way up the ladder. `beyond` are the directory and the extractor, where there are any."""
+    """One search's way up the ladder. `beyond` are the directory and the extractor, those that there are."""
 
     def __init__(
         self,
         search: Search,
         platforms: Sequence[PlatformRung],
-        beyond: tuple[Rung | None, Rung | None],
+        beyond: Sequence[Rung],
         now: datetime,
     ) -> None:
         self._search = search
         self._platforms = platforms
-        self._directory, self._extractor = beyond
+        self._beyond = beyond
         self._now = now
         self._errors: list[JobError] = []
         self._page: PageFacts | None = None
@@ -486,11 +486,9 @@ class _Climb:
         if not self._may_be_elsewhere:
             return None
         search = self._search
-        for rung in (self._directory, self._extractor):
-            if rung is None:
-                continue
+        for rung in self._beyond:
             # A directory that is down says nothing about a page that may not be listed there anyway.
-            keep = rung is not self._directory or self._known_platform
+            keep = rung.stage != "resolving_directory" or self._known_platform
             answer = await self._try_rung(rung, search.url, keep_errors=keep)
             if answer is not None:
                 page_url = self._page.final_url if self._page else None

@@ -29,7 +29,7 @@ from stenobird.egress.response import (
     header_pairs,
     joined_headers,
 )
-from stenobird.egress.transport import DirectDialer, ProxyDialer, body_blocks, make_pool, translated
+from stenobird.egress.transport import DirectDialer, PinnedBackend, ProxyDialer, body_blocks, translated
 from stenobird.errors import (
     TRY_LATER,
     ConnectFailed,
@@ -215,7 +215,13 @@ class EgressClient:
         tls = ssl_context or _system_tls()
         direct = DirectDialer(policy, self._resolver)
         self.dialer: Dialer = direct if proxy is None else ProxyDialer(policy, proxy, tls)
-        self._pool = make_pool(self.dialer, tls, max_connections=max_connections)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=tls,
+            max_connections=max_connections,
+            max_keepalive_connections=max_connections,
+            keepalive_expiry=15.0,
+            network_backend=PinnedBackend(self.dialer),
+        )
         self._monotonic = monotonic
         self._sleep = sleep
 

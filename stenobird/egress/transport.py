@@ -197,15 +197,16 @@ class ProxyDialer:
         """Return the tunnel."""
         with suppress(ValueError):
             self._policy.check_address(ipaddress.ip_address(host), host=host)
-        stream: httpcore.AsyncNetworkStream | None = None
-        opened = False
         try:
             async with asyncio.timeout(seconds):
                 stream = await self._network.connect_tcp(self._host, self._port)
                 if self._tls is not None:
                     stream = await GuardedStream(stream).start_tls(self._tls, self._host)
-                await self._tunnel(stream, host, port)
-                opened = True
+                try:
+                    await self._tunnel(stream, host, port)
+                except BaseException:
+                    await _close(stream)
+                    raise
                 return stream
         except TimeoutError as exc:
             raise ConnectFailed(f"{host} did not answer within {seconds:g} s.", remedy=_CHECK_ONLINE) from exc
@@ -213,9 +214,6 @@ class ProxyDialer:
             raise ConnectFailed(
                 f"{host} could not be reached: the upstream proxy did not answer.", remedy=_TELL_OPERATOR
             ) from exc
-        finally:
-            if stream is not None and not opened:
-                await _close(stream)
 
     async def _tunnel(self, stream: httpcore.AsyncNetworkStream, host: str, port: int) -> None:
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -367,22 +365,6 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Wait between attempts, of which httpcore makes only one."""
         await asyncio.sleep(seconds)
-
-
-def make_pool(
-    dialer: Dialer, ssl_context: ssl.SSLContext, *, max_connections: int
-) -> httpcore.AsyncConnectionPool:
-    """Return a pool of HTTP/1.1 connections. httpcore limits a response's head to 100 KiB."""
-    return httpcore.AsyncConnectionPool(
-        ssl_context=ssl_context,
-        max_connections=max_connections,
-        max_keepalive_connections=max_connections,
-        keepalive_expiry=15.0,
-        http1=True,
-        http2=False,
-        retries=0,
-        network_backend=PinnedBackend(dialer),
-    )
 
 
 def body_blocks(response: httpcore.Response) -> AsyncGenerator[bytes, None]:
