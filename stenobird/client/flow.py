@@ -142,7 +142,7 @@ class Calls(ABC):
             )
         # Retries share the key, so that they create one job.
         body, headers = options.body(audio_url), {"Idempotency-Key": key}
-        return _read(Job.from_body, _object(await self._exchange("POST", "/v1/transcripts", body, headers)))
+        return _read(Job.from_body, await self._exchange("POST", "/v1/transcripts", body, headers))
 
     async def upload(self, file: Path | str) -> str:
         """Upload a file; return a value to pass as `audio_url`. Needs an API key.
@@ -161,41 +161,38 @@ class Calls(ABC):
             if (path := await self._uploads_path()) is None:
                 raise ServiceError("This service takes no files. Send the URL of the audio.") from exc
             made = await self._exchange("POST", path, body, headers)
-        address, upload_id = _read(
-            lambda slot: (str(slot["upload_url"]), str(slot["upload_id"])), _object(made)
-        )
+        address, upload_id = _read(lambda slot: (str(slot["upload_url"]), str(slot["upload_id"])), made)
         await self._exchange("PUT", address, file=file)
         return f"{UPLOAD_PREFIX}{upload_id}"
 
     async def _uploads_path(self) -> str | None:
         """Look up the path of uploads, since the operator may have configured a prefix."""
-        paths = _object(await self._exchange("GET", "/openapi.json")).get("paths")
-        known = paths if isinstance(paths, dict) else {}
+        known = _read(lambda document: list(document["paths"]), await self._exchange("GET", "/openapi.json"))
         return next(
             (path for path in known if re.fullmatch(r"/[^/].*" + re.escape(UPLOADS_PATH), path)), None
         )
 
     async def status(self, job_id: str) -> Job:
         """Return a job's state."""
-        return _read(Job.from_body, _object(await self._exchange("GET", _path(job_id))))
+        return _read(Job.from_body, await self._exchange("GET", _path(job_id)))
 
     async def cancel(self, job_id: str) -> Job | None:
         """Cancel an unfinished job, or delete a finished one and return `None`."""
         response = await self._exchange("DELETE", _path(job_id))
-        return None if response.status_code == 204 else _read(Job.from_body, _object(response))
+        return None if response.status_code == 204 else _read(Job.from_body, response)
 
     async def stop(self, job_id: str) -> Job:
         """Stop live audio: what was transcribed is kept. Raises `TranscriptNotLive` for a recording."""
-        return _read(Job.from_body, _object(await self._exchange("POST", f"{_path(job_id)}/stop")))
+        return _read(Job.from_body, await self._exchange("POST", f"{_path(job_id)}/stop"))
 
     async def name_speakers(self, job_id: str, names: Mapping[str, str]) -> Job:
         """Name the speakers of a finished job: `{"Speaker 1": "Ada"}`. Others lose their names."""
         path = _path(job_id) + "/speakers"
-        return _read(Job.from_body, _object(await self._exchange("PUT", path, {"names": dict(names)})))
+        return _read(Job.from_body, await self._exchange("PUT", path, {"names": dict(names)}))
 
     async def result(self, job_id: str) -> Result:
         """Return a job's transcript; wait until it is ready. Raises the job's error if it failed."""
-        return _read(Result.from_body, _object(await self._exchange("GET", _path(job_id) + "/result")))
+        return _read(Result.from_body, await self._exchange("GET", _path(job_id) + "/result"))
 
     async def document(self, job_id: str, format_name: str) -> bytes:
         """Return a job's transcript as json, txt, srt, vtt or docx; wait until it is ready."""
@@ -303,10 +300,9 @@ class Calls(ABC):
             return
         if job.result_ready and log.chunks is not None:
             found = await self.result(log.job_id)
-            for index, segment in enumerate(found.transcript.segments[log.chunks :], log.chunks):
-                row = {"id": job.id, "chunk_index": index, "text": segment.text}
-                times = {"start": segment.start, "end": segment.end}
-                yield parse_event("transcript", None, row | times)
+            for index, one in enumerate(found.transcript.segments[log.chunks :], log.chunks):
+                segment = {"text": one.text, "start": one.start, "end": one.end}
+                yield parse_event("transcript", None, {"id": job.id, "chunk_index": index, **segment})
         if job.status == "failed":
             yield parse_event("error", None, job.body)
         yield parse_event("done", None, job.body)
@@ -371,14 +367,13 @@ class _Log:
         if not frame.data:
             return None  # some parsers turn a comment into an empty event
         try:
-            event_id = int(frame.id)
-            data = json.loads(frame.data)
-        except ValueError:
+            event_id, data = int(frame.id), json.loads(frame.data)
+            if event_id <= self.last_event_id:
+                return None
+            event = parse_event(frame.event, event_id, data)
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise ServiceError("The event stream is not one of Stenobird's. Check the address.") from None
-        if event_id <= self.last_event_id:
-            return None
         self.last_event_id = event_id
-        event = _read(lambda body: parse_event(frame.event, event_id, body), data)
         if event.type == "transcript" and self.chunks is not None:
             self.chunks += 1
         return event
@@ -417,21 +412,12 @@ def _error(response: httpx.Response) -> StenobirdError:
     return error_from_body(body, response.status_code, retry_after_seconds=waiting)
 
 
-def _read(reader: Callable[[dict[str, Any]], T], body: dict[str, Any]) -> T:
+def _read(reader: Callable[[dict[str, Any]], T], response: httpx.Response) -> T:
+    """Return what the reader makes of the JSON in a response."""
     try:
-        return reader(body)
+        return reader(json.loads(response.content))
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise ServiceError("The answer is not one of Stenobird's. Check the address of the service.") from exc
-
-
-def _object(response: httpx.Response) -> dict[str, Any]:
-    try:
-        body = json.loads(response.content)
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise ServiceError("The answer is not one of Stenobird's. Check the address of the service.")
-    return body
 
 
 def _path(job_id: str) -> str:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docx.text.paragraph import Paragraph
-    from docx.text.run import Run
 
     from stenobird.transcript import Transcript
 
@@ -157,10 +156,21 @@ def _undated(archive: io.BytesIO) -> bytes:
 
 
 def _write(paragraph: Paragraph, text: str, language: str | None) -> None:
+    """Add text to a paragraph. Right-to-left text is marked with its language, for spelling and fonts."""
+    from docx.oxml import OxmlElement  # noqa: PLC0415  # see docx()
+    from docx.oxml.ns import qn  # noqa: PLC0415
+
     run = paragraph.add_run(_printable(text))
-    if is_right_to_left(text, language):
-        _turn(paragraph)
-        _mark(run, language)
+    if not is_right_to_left(text, language):
+        return
+    _turn(paragraph)
+    run.font.rtl = True
+    if (tag := RIGHT_TO_LEFT_TAGS.get(language or "")) is not None:
+        element = OxmlElement("w:lang")
+        element.set(qn("w:bidi"), tag)
+        run._r.get_or_add_rPr().insert_element_before(  # noqa: SLF001  # python-docx has no language of a run
+            element, "w:eastAsianLayout", "w:specVanish", "w:oMath"
+        )
 
 
 def _turn(paragraph: Paragraph) -> None:
@@ -171,20 +181,6 @@ def _turn(paragraph: Paragraph) -> None:
         OxmlElement("w:bidi"),
         *("w:adjustRightInd", "w:snapToGrid", "w:spacing", "w:ind", "w:contextualSpacing", "w:jc", "w:rPr"),
     )
-
-
-def _mark(run: Run, language: str | None) -> None:
-    """Mark the run as right-to-left text in a language, for spelling and fonts."""
-    from docx.oxml import OxmlElement  # noqa: PLC0415  # see docx()
-    from docx.oxml.ns import qn  # noqa: PLC0415
-
-    run.font.rtl = True
-    if (tag := RIGHT_TO_LEFT_TAGS.get(language or "")) is not None:
-        element = OxmlElement("w:lang")
-        element.set(qn("w:bidi"), tag)
-        run._r.get_or_add_rPr().insert_element_before(  # noqa: SLF001  # nor has it a language of a run
-            element, "w:eastAsianLayout", "w:specVanish", "w:oMath"
-        )
 
 
 def _printable(text: str) -> str:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from stenobird.ports import Caller
-    from stenobird.storage.idempotency_store import IdempotencyClaim, IdempotencyStore
+    from stenobird.storage.idempotency_store import IdempotencyStore
 
 REPLAYED: Final = "Idempotent-Replayed"
 WAIT_SECONDS: Final = 10.0
@@ -102,7 +102,17 @@ class Idempotency:
             )
             if isinstance(claim, StoredAnswer):
                 return _replay(claim)
-            return await self._make(claim, make)
+            try:
+                response = await make(claim.resource_id)
+            except RequestError:
+                # Refused before anything was created.
+                await self._quietly(self._store.forget(claim))
+                raise
+            except Exception:
+                await self._quietly(self._store.abandon(claim))
+                raise
+            await self._quietly(self._store.answer(claim, _stored(response)))
+            return response
 
     async def withdraw(self, request: Request, caller: Caller | None, replayed: Response) -> None:
         """Delete a response that `once` has replayed, because its resource is no longer usable.
@@ -111,21 +121,6 @@ class Idempotency:
         """
         scope_hash = _scope_hash(request, caller, request.headers["idempotency-key"])
         await self._store.withdraw(scope_hash, _stored(replayed))
-
-    async def _make(
-        self, claim: IdempotencyClaim, make: Callable[[str | None], Awaitable[Response]]
-    ) -> Response:
-        try:
-            response = await make(claim.resource_id)
-        except RequestError:
-            # Refused before anything was created.
-            await self._quietly(self._store.forget(claim))
-            raise
-        except Exception:
-            await self._quietly(self._store.abandon(claim))
-            raise
-        await self._quietly(self._store.answer(claim, _stored(response)))
-        return response
 
     async def _quietly(self, write: Awaitable[None]) -> None:
         """Write, or let the claim expire; the next request then finds the resource by its id."""

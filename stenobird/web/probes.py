@@ -98,7 +98,7 @@ async def metrics(request: Request) -> Response:
     job_counts = None
     try:
         async with asyncio.timeout(services.check_timeout_seconds):
-            job_counts = await services.job_counts()
+            job_counts = await services.job_store.counts()
     except (StorageUnavailable, TimeoutError):
         pass
     except Exception:  # noqa: BLE001  # the other metrics are returned, whatever the store raises

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 from stenobird.errors import StorageUnavailable, TranslationUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stenobird.accounts.keys import KeyService
     from stenobird.accounts.service import AccountService
     from stenobird.billing.service import BillingService
@@ -80,7 +78,7 @@ class Services:
         """Return why requests should not be sent to this process; nothing when they should."""
         reasons = []
         try:
-            await self.job_counts()
+            await self.job_store.counts()
         except StorageUnavailable as error:
             reasons.append(error.message)
         if self.engines is not None and not await self.engines.default.ready():
@@ -91,10 +89,6 @@ class Services:
         if self.worker is not None and self.worker.trouble is not None:
             reasons.append(f"The worker pauses: {self.worker.trouble}")
         return tuple(reasons)
-
-    async def job_counts(self) -> Mapping[str, int]:
-        """Return the number of jobs by status."""
-        return await self.job_store.counts()
 
     def translation_refusal(self) -> str | None:
         """Return why translation is refused, in words for the client, or `None` where it is offered.

@@ -106,12 +106,11 @@ async def rotate_webhook_secret(request: Request, caller: Caller) -> Response:
 
 
 def _state(value: str | None) -> DeliveryState | None:
-    if not value:
-        return None
-    for known in DELIVERY_STATES:
-        if value == known:
-            return known
-    raise InvalidRequest(f'"state" must be one of: {", ".join(DELIVERY_STATES)}.', details={"field": "state"})
+    state = next((known for known in DELIVERY_STATES if known == value), None)
+    if value and state is None:
+        message = f'"state" must be one of: {", ".join(DELIVERY_STATES)}.'
+        raise InvalidRequest(message, details={"field": "state"})
+    return state
 
 
 def _job_id(value: str | None) -> str | None:
