@@ -213,9 +213,7 @@ class UploadService:
 
         Raises `UploadNotFound`, `UploadSlotExpired`, `UploadNotAvailable`.
         """
-        slot = await self._slot(upload_id, account_id)
-        if slot.blob_key is None:
-            raise UploadNotAvailable
+        await self.check(upload_id, account_id)
         used = await self._slots.use(upload_id)
         if used is None or used.expired or used.blob_key is None:
             raise UploadSlotExpired

@@ -16,7 +16,6 @@ from stenobird.errors import TranslationFailed, WorkerTrouble
 
 if TYPE_CHECKING:
     from stenobird.ports import JobRecord, Translator, WindowResult
-    from stenobird.transcript import Segment
 
 _log = structlog.get_logger(__name__)
 
@@ -63,7 +62,8 @@ class JobTranslation:
         )
         for index, translation in zip(spoken_at, translations, strict=True):
             text = segments[index].text.strip() if translation is None else translation
-            segments[index] = _translated(segments[index], text)
+            # Texts are joined without a separator, and not every source language puts spaces between words.
+            segments[index] = replace(segments[index], text=f" {text}", words=(), language=None)
         kept = sum(translation is None for translation in translations)
         if kept:
             self.untranslated_segments += kept
@@ -81,8 +81,3 @@ class JobTranslation:
             if kept
             else None
         )
-
-
-def _translated(segment: Segment, text: str) -> Segment:
-    # Texts are joined without a separator, and not every source language puts spaces between words.
-    return replace(segment, text=f" {text}", words=(), language=None)

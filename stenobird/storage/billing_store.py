@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import String, bindparam, cast, func, insert, literal, or_, select, update
+from sqlalchemy import String, bindparam, cast, func, insert, literal, select, update
 
 from stenobird.ports.billing import (
     ACCOUNT_DELETED,
@@ -258,14 +258,9 @@ class BillingStore:
 
     async def add_event(self, event: StoredEvent, *, now: float | db_now) -> bool:
         """Store a webhook event; `False` if its id is known."""
-        async with self._db.write() as connection:
-            added = await connection.execute(
-                self._db.insert(stripe_events)
-                .values(**asdict(event), received_at=now, due_at=now)
-                .on_conflict_do_nothing()
-                .returning(stripe_events.c.id)
-            )
-            return added.scalar_one_or_none() is not None
+        new = self._db.insert(stripe_events).values(**asdict(event), received_at=now, due_at=now)
+        added = new.on_conflict_do_nothing().returning(stripe_events.c.id)
+        return await self._db.changed(added) is not None
 
     async def claim_event(self, *, now: float, lease_seconds: float) -> StoredEvent | None:
         """Lease the event that has been due longest, or return `None`."""
@@ -277,14 +272,12 @@ class BillingStore:
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
-        async with self._db.write() as connection:
-            row = await one_or_none(
-                connection,
-                update(stripe_events)
-                .where(stripe_events.c.id == oldest)
-                .values(due_at=now + lease_seconds, attempts=stripe_events.c.attempts + 1)
-                .returning(stripe_events),
-            )
+        row = await self._db.changed(
+            update(stripe_events)
+            .where(stripe_events.c.id == oldest)
+            .values(due_at=now + lease_seconds, attempts=stripe_events.c.attempts + 1)
+            .returning(stripe_events)
+        )
         return from_row(StoredEvent, row) if row is not None else None
 
     async def settle_event(self, event_id: str, *, now: float) -> None:
@@ -293,16 +286,13 @@ class BillingStore:
 
     async def delay_event(self, event_id: str, *, until: float | None, error: str) -> None:
         """Retry the event at `until`; with `None`, give up and keep the error."""
-        if until is None:
-            await self._set_event(event_id, processed_at=db_now(), error=error)
-        else:
-            await self._set_event(event_id, due_at=until, error=error)
+        change = {"processed_at": db_now()} if until is None else {"due_at": until}
+        await self._set_event(event_id, **change, error=error)
 
     async def failed_events(self, *, limit: int = 20) -> list[tuple[str, str, str]]:
         """Return abandoned and failing events as (id, type, error), newest first."""
         query = (
             select(stripe_events.c.id, stripe_events.c.type, stripe_events.c.error)
-            .where(or_(stripe_events.c.processed_at.is_(None), stripe_events.c.error.is_not(None)))
             .where(stripe_events.c.error.is_not(None))
             .order_by(stripe_events.c.received_at.desc())
             .limit(limit)
@@ -320,18 +310,7 @@ class BillingStore:
         Rows with nothing to report become `free` and are not returned.
         """
         due = (
-            select(
-                usage.c.job_id,
-                usage.c.account_id,
-                usage.c.meter_state,
-                usage.c.meter_identifier,
-                usage.c.meter_timestamp,
-                usage.c.meter_attempts,
-                usage.c.meter_attempted_at,
-                usage.c.created_at,
-                _MINUTES.label("metered"),
-                accounts.c.stripe_customer_id,
-            )
+            select(usage, _MINUTES.label("metered"), accounts.c.stripe_customer_id.label("customer_id"))
             .select_from(usage.outerjoin(accounts, accounts.c.id == usage.c.account_id))
             .where(usage.c.meter_state.in_(("pending", "unknown")), usage.c.meter_due_at <= now)
             .order_by(usage.c.meter_due_at, usage.c.created_at, usage.c.job_id)
@@ -342,8 +321,8 @@ class BillingStore:
         claimed: list[MeterRow] = []
         async with self._db.write() as connection:
             for row in (await connection.execute(due)).mappings():
-                customer_id = row["stripe_customer_id"]
-                if row["meter_state"] == "pending" and (customer_id is None or row["metered"] <= 0):
+                nothing = row["customer_id"] is None or row["metered"] <= 0
+                if row["meter_state"] == "pending" and nothing:
                     free.append(row["job_id"])
                 else:
                     first = row["meter_attempted_at"]
@@ -353,10 +332,9 @@ class BillingStore:
                         if timestamp < now - LATE_SECONDS:
                             timestamp = int(now) - 60 * (len(claimed) % LATE_MINUTES)
                     claimed.append(
-                        MeterRow(
-                            job_id=row["job_id"],
-                            account_id=row["account_id"],
-                            customer_id=customer_id,
+                        from_row(
+                            MeterRow,
+                            row,
                             minutes=row["metered"],
                             timestamp=timestamp,
                             identifier=row["meter_identifier"] or row["job_id"],

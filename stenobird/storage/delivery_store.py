@@ -131,13 +131,11 @@ class DeliveryStore:
 
         Only for a process that is known to be the only one.
         """
-        async with self._db.write() as connection:
-            freed = await connection.execute(
-                update(outbox)
-                .where(_OURS, outbox.c.state == "sending", outbox.c.settled_at.is_(None))
-                .values(state="pending", tries=outbox.c.tries - 1, next_attempt_at=self._now())
-            )
-        return freed.rowcount
+        return await self._db.execute(
+            update(outbox)
+            .where(_OURS, outbox.c.state == "sending", outbox.c.settled_at.is_(None))
+            .values(state="pending", tries=outbox.c.tries - 1, next_attempt_at=self._now())
+        )
 
     async def note_delivered(self, due: Delivery, *, status_code: int) -> None:
         """Store that the receiver answered 2xx."""
@@ -227,14 +225,11 @@ class DeliveryStore:
 
     async def purge(self, *, settled_before: float) -> int:
         """Delete deliveries, dead ones included, that ended before this time; return how many."""
+        old = select(outbox.c.id).where(_OURS, outbox.c.settled_at < settled_before).limit(PURGE_BATCH)
         removed = 0
-        while True:
-            old = select(outbox.c.id).where(_OURS, outbox.c.settled_at < settled_before).limit(PURGE_BATCH)
-            async with self._db.write(patient=True) as connection:
-                gone = await connection.execute(delete(outbox).where(outbox.c.id.in_(old)))
-            removed += gone.rowcount
-            if gone.rowcount < PURGE_BATCH:
-                return removed
+        while gone := await self._db.execute(delete(outbox).where(outbox.c.id.in_(old)), patient=True):
+            removed += gone
+        return removed
 
     # --- signing secrets --------------------------------------------------------------------------------
 

@@ -448,10 +448,15 @@ class Database:
         async with self.read(once=True) as connection:
             return int(await connection.scalar(query) or 0)
 
-    async def execute(self, change: UpdateBase) -> int:
+    async def execute(self, change: UpdateBase, *, patient: bool = False) -> int:
         """Run one statement as a transaction; return how many rows it changed. Raises what `write` raises."""
-        async with self.write() as connection:
+        async with self.write(patient=patient) as connection:
             return (await connection.execute(change)).rowcount
+
+    async def changed(self, change: Executable) -> RowMapping | None:
+        """Run one statement as a transaction; return the row that its RETURNING has, if any."""
+        async with self.write() as connection:
+            return await one_or_none(connection, change)
 
     async def find(self, statement: Executable, parameters: Mapping[str, Any]) -> _Row | None:
         """Return the first row of a SELECT that finds it with an index.
