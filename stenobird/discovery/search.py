@@ -212,18 +212,13 @@ class Search:
         key = f"GET {urls.for_request(self.url)} None"
         if key not in self._documents:
             response, _ = await self.open_first()
-            whole = response.offset == 0 and (
-                response.status != 206
-                or (response.total_bytes or PREVIEW_BYTES + 1) <= PREVIEW_BYTES
-                or not self.preview
-            )
-            if whole:
-                self._documents[key] = await _document(self.url, response, max_bytes)
-                await self.drop(response)
-            else:
+            is_cut = response.total_bytes is None or response.total_bytes > PREVIEW_BYTES
+            if response.offset or (self.preview and response.status == 206 and is_cut):
                 # The preview's range cut the document short: the only case in which it is requested twice.
                 await self.drop(response)
                 return await self.fetch(self.url, max_bytes=max_bytes)
+            self._documents[key] = await _document(self.url, response, max_bytes)
+            await self.drop(response)
         return self._documents[key]
 
     async def page(self, url: str | None = None) -> PageFacts | None:

@@ -131,10 +131,6 @@ class EgressPolicy:
         self._allows_loopback = any(network.network_address.is_loopback for network in self.allow)
         self._allows_internal = any(not network.network_address.is_loopback for network in self.allow)
 
-    def __repr__(self) -> str:
-        ports = "all" if self.ports is None else sorted(self.ports)
-        return f"EgressPolicy(allow={[str(network) for network in self.allow]}, ports={ports})"
-
     def check_url(self, url: str) -> PublicURL:
         """Return the URL as it will be requested, without using the network.
 

@@ -99,9 +99,6 @@ class EgressResponse:
         self.total_bytes: int | None = None
         self._read_extent(byte_range)
 
-    def __repr__(self) -> str:
-        return f"<EgressResponse {self.status} {self.final_url}>"
-
     async def __aenter__(self) -> Self:
         return self
 

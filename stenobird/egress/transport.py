@@ -190,9 +190,6 @@ class ProxyDialer:
             self._authorization = f"Proxy-Authorization: Basic {base64.b64encode(pair).decode('ascii')}\r\n"
         self._network = httpcore.AnyIOBackend()
 
-    def __repr__(self) -> str:
-        return f"ProxyDialer({self._host}:{self._port})"
-
     async def connect(self, host: str, port: int, *, seconds: float) -> httpcore.AsyncNetworkStream:
         """Return the tunnel."""
         with suppress(ValueError):
@@ -361,10 +358,6 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         """Return a stream to the host, opened by the dialer."""
         stream = await self._dialer.connect(host, port, seconds=timeout or 10.0)
         return GuardedStream(stream, repairs_heads=True)
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait between attempts, of which httpcore makes only one."""
-        await asyncio.sleep(seconds)
 
 
 def body_blocks(response: httpcore.Response) -> AsyncGenerator[bytes, None]:

@@ -18,6 +18,8 @@ from stenobird.discovery.platforms.ways import (
 )
 
 _EPISODE_LD = PageAudio("page.json_ld")
+_GOOGLE_EPISODE = FeedURL("{feed:base64}", guid="{episode:base64}")
+_GOOGLE_SHOW = FeedURL("{feed:base64}", newest=True)
 _BY_APPLE_ID = (
     "castro.fm", "moon.fm", "podbean.com", "listennotes.com", "pods.link", "podcastrepublic.net",
     "app.podcastguru.io", "sonnet.fm", "goodpods.com", "listentojam.com",
@@ -79,21 +81,10 @@ APPS = (
     Platform(
         "Google Podcasts",
         ("podcasts.google.com",),
-        Route(
-            r"/feed/(?P<feed>[\w%=+.-]+)/episode/(?P<episode>[\w%=+.-]+)",
-            FeedURL("{feed:base64}", guid="{episode:base64}"),
-            final=True,
-        ),
-        Route(r"/feed/(?P<feed>[\w%=+.-]+)", FeedURL("{feed:base64}", newest=True), final=True),
-        Route(
-            r"/?", FeedURL("{feed:base64}", guid="{episode:base64}"), needs=("feed", "episode"), final=True
-        ),
-        Route(
-            r"/?(?:subscribe-by-rss-feed)?",
-            FeedURL("{feed:base64}", newest=True),
-            needs=("feed",),
-            final=True,
-        ),
+        Route(r"/feed/(?P<feed>[\w%=+.-]+)/episode/(?P<episode>[\w%=+.-]+)", _GOOGLE_EPISODE, final=True),
+        Route(r"/feed/(?P<feed>[\w%=+.-]+)", _GOOGLE_SHOW, final=True),
+        Route(r"/?", _GOOGLE_EPISODE, needs=("feed", "episode"), final=True),
+        Route(r"/?(?:subscribe-by-rss-feed)?", _GOOGLE_SHOW, needs=("feed",), final=True),
     ),
     Platform(
         "Podbay",

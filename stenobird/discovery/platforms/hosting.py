@@ -51,6 +51,10 @@ _SPREAKER_WAYS = (
 
 _SOUNDCLOUD_STREAM = MediaURL("https://feeds.soundcloud.com/stream/{track}-episode.mp3")
 
+_MEGAPHONE = MediaURL("https://traffic.megaphone.fm/{e}.mp3", "https://dcs.megaphone.fm/{e}.mp3")
+
+_PODCLOUD = MediaURL("https://podcloud.fr/ext/{show}/{id}/enclosure.mp3")
+
 _PLAYER = PageMeta("og:audio", "twitter:player:stream")
 
 _IHEART_FIELDS = Fields(media=("mediaUrl",), title="title", duration="duration")
@@ -149,16 +153,9 @@ HOSTING = (
     Platform(
         "Megaphone",
         ("player.megaphone.fm", "playlist.megaphone.fm"),
-        Route(
-            r"/",
-            MediaURL("https://traffic.megaphone.fm/{e}.mp3", "https://dcs.megaphone.fm/{e}.mp3"),
-            needs=("e",),
-        ),
+        Route(r"/", _MEGAPHONE, needs=("e",)),
         Route(r"/", FeedURL("https://feeds.megaphone.fm/{p}", newest=True), needs=("p",)),
-        Route(
-            r"/(?P<id>[A-Z]{2,6}\d{6,14})",
-            MediaURL("https://traffic.megaphone.fm/{id}.mp3", "https://dcs.megaphone.fm/{id}.mp3"),
-        ),
+        Route(r"/(?P<e>[A-Z]{2,6}\d{6,14})", _MEGAPHONE),
     ),
     Platform(
         "Art19",
@@ -230,7 +227,7 @@ HOSTING = (
         Route(
             r"/(?!discover|search|you|stream|upload|charts|tags)[\w-]+/(?!sets|tracks|albums|likes)[\w-]+",
             PageMeta("al:ios:url", "al:android:url", pattern=r"sounds:(?P<track>\d+)"),
-            MediaURL("https://feeds.soundcloud.com/stream/{track}-episode.mp3"),
+            _SOUNDCLOUD_STREAM,
             final=True,
         ),
     ),
@@ -269,14 +266,8 @@ HOSTING = (
     Platform(
         "Podcloud",
         ("podcloud.fr", "{show}.lepodcast.fr"),
-        Route(
-            r"/podcast/(?P<show>[\w-]+)/episode/(?P<id>[\w-]+)",
-            MediaURL("https://podcloud.fr/ext/{show}/{id}/enclosure.mp3"),
-        ),
-        Route(
-            r"/(?P<id>(?!rss|feed|podcast|ext|player)[\w-]+)",
-            MediaURL("https://podcloud.fr/ext/{show}/{id}/enclosure.mp3"),
-        ),
+        Route(r"/podcast/(?P<show>[\w-]+)/episode/(?P<id>[\w-]+)", _PODCLOUD),
+        Route(r"/(?P<id>(?!rss|feed|podcast|ext|player)[\w-]+)", _PODCLOUD),
     ),
     Platform(
         "Pinecast",
