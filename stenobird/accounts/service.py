@@ -46,11 +46,6 @@ SWEEP_RETRY_SECONDS: Final = 10.0
 _log = structlog.get_logger(__name__)
 
 
-async def no_jobs(_account_id: str) -> int:
-    """Remove nothing: for a service without jobs."""
-    return 0
-
-
 class AccountService:
     """Accounts over an `AccountStore`.
 
@@ -63,7 +58,7 @@ class AccountService:
         self,
         store: AccountStore,
         *,
-        remove_jobs: Callable[[str], Awaitable[int]] = no_jobs,
+        remove_jobs: Callable[[str], Awaitable[int]],
         before_delete: Sequence[Callable[[str], Awaitable[None]]] = (),
     ) -> None:
         self._store = store

@@ -14,15 +14,13 @@ from stenobird.storage.engine import open_database, sqlite_url
 from stenobird.storage.idempotency_store import IdempotencyStore
 from stenobird.storage.job_store import JobStore, ShareStore
 from stenobird.storage.queue import QueueStore
-from stenobird.storage.schema import db_now
 from stenobird.storage.upload_store import UploadStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from stenobird.config import Settings
-    from stenobird.storage.delivery_store import SQLTime
     from stenobird.storage.engine import Database
 
 
@@ -42,13 +40,10 @@ class Stores:
 
 
 @asynccontextmanager
-async def open_stores(
-    settings: Settings, *, delivery_now: Callable[[], SQLTime] = db_now
-) -> AsyncIterator[Stores]:
+async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     """Open the database that the settings name, with its schema up to date, and close it on the way out.
 
-    Safe beside a running service: SQLite's writer is locked for milliseconds at a time. Deliveries are dated
-    by the database's clock unless `delivery_now` is another one.
+    Safe beside a running service: SQLite's writer is locked for milliseconds at a time.
     """
     if settings.database_url is None:
         make_data_folder(settings.data_dir)
@@ -60,7 +55,7 @@ async def open_stores(
             database=database,
             accounts=AccountStore(database),
             billing=BillingStore(database),
-            deliveries=DeliveryStore(database, now=delivery_now),
+            deliveries=DeliveryStore(database),
             idempotency=IdempotencyStore(database),
             jobs=JobStore(database),
             queue=QueueStore(database),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from stenobird.bootstrap import Overrides
+from stenobird.storage.delivery_store import DeliveryStore
 from stenobird.storage.stores import open_stores
 from tests.support.raw_server import RawServer, open_server
 from tests.support.web_world import WebWorld, served_from, web_settings, web_world
@@ -51,11 +52,11 @@ async def hooks(tmp_path: Path) -> AsyncIterator[Hooks]:
     receiver = Receiver()
     clock = delivery_clock()
     settings = served_from(tmp_path, web_settings(egress_allow=(LOOPBACK,), egress_ports=None))
-    async with (
-        open_stores(settings, delivery_now=clock.time) as stores,
-        web_world(tmp_path, settings, Overrides(clock=clock, stores=stores)) as web,
-        webhook_world(stores.database, clock=clock, served=web.services.webhook_deliverer) as world,
-        open_server(receiver) as server,
-        httpx.AsyncClient(base_url=web.url, trust_env=False, timeout=180) as http,
-    ):
-        yield Hooks(web, world, receiver, server, http)
+    async with open_stores(settings) as opened, open_server(receiver) as server:
+        stores = replace(opened, deliveries=DeliveryStore(opened.database, now=clock.time))
+        async with (
+            web_world(tmp_path, settings, Overrides(clock=clock, stores=stores)) as web,
+            webhook_world(stores.database, clock=clock, served=web.services.webhook_deliverer) as world,
+            httpx.AsyncClient(base_url=web.url, trust_env=False, timeout=180) as http,
+        ):
+            yield Hooks(web, world, receiver, server, http)
