@@ -105,10 +105,9 @@ def _parse_form(
     if file is not None and (file.size or 0) > max_file_bytes:
         raise too_large(max_file_bytes)
     given = {name: _text(form, name) for name in ("response_format", "stream", "temperature")}
-    asked = AudioForm.parse(
-        {name: text for name, text in given.items() if text}
-        | {"timestamp_granularities[]": list(_granularities(form))}
-    )
+    # Two are known, so of three one is not; more would only make pydantic list more errors.
+    wanted = {"timestamp_granularities[]": list(_granularities(form))[:3]}
+    asked = AudioForm.parse(wanted | {name: text for name, text in given.items() if text})
     granularities = asked.timestamp_granularities or ["segment"]
     verbose = asked.response_format == "verbose_json"
     with_words = verbose and "word" in granularities
