@@ -244,6 +244,10 @@ class _Climb:
         search = self._search
         feed = await self._attempt("resolving_feed", search.feed(search.url))
         if feed is None:
+            reading = search.player_configuration(search.url, None) if kind == "json" else None
+            data = await self._attempt("resolving_page", reading) if reading is not None else None
+            if data is not None and (found := await self._from_candidates(data)) is not None:
+                return found
             if kind != "feed":
                 document = await search.submitted_document(FEED_BYTES)
                 what = "data (JSON)" if kind == "json" else "no audio, page or feed"

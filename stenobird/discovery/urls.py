@@ -117,7 +117,7 @@ def _is_below(host: str, domains: frozenset[str]) -> bool:
 
 def extension(url: str) -> str:
     """Return the lower-case extension of the path's last segment, empty if there is none."""
-    name = posixpath.basename(unquote(path_of(url)))
+    name = posixpath.basename(unquote(path_of(url))).partition(";")[0]
     _, dot, ending = name.rpartition(".")
     return ending.lower() if dot and len(ending) <= 5 and ending.isalnum() else ""
 
@@ -128,6 +128,12 @@ def is_audio_url(url: str) -> bool:
         return True
     nested = unwrapped(url)
     return bool(nested) and extension(nested[-1]) in AUDIO_EXTENSIONS
+
+
+def names_audio(url: str) -> bool:
+    """Return whether the path or a value in the query ends like audio, as in /download.php?file=talk.mp3."""
+    values = (value.rpartition(".")[2].lower() for _, value in query_of(url) if "." in value)
+    return is_audio_url(url) or any(value in AUDIO_EXTENSIONS for value in values)
 
 
 def is_video_url(url: str) -> bool:

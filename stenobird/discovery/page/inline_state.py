@@ -60,7 +60,11 @@ _UNWANTED_PENALTY: Final = 40.0
 _ESCAPE = re.compile(r"\\(?:u00([2-7][0-9a-f])|x([2-7][0-9a-f])|([/\"']))", re.IGNORECASE)
 _ENCODED_STATE = re.compile(r"(?<=[\"'])%(?:7B|5B)[^\s\"'<>\\]{8,}", re.IGNORECASE)
 _STREAMED = re.compile(r"\.(?:push\(\[1,|enqueue\()\s*\"((?:[^\"\\]|\\.)*+)\"")
-_ENTITIES: Final = {"&quot;": '"', "&#34;": '"', "&#x2F;": "/"}
+_ENTITIES: Final = {"&quot;": '"', "&#34;": '"', "&#x2F;": "/", "&q;": '"', "&a;": "&"}
+"""Of HTML, and of Angular's state."""
+_BASE64 = re.compile(r"(?<![\w+/-])(?:eyJ|W3s|aHR0c)[\w+/-]{20,}={0,2}")
+"""What starts like an encoded object, list of objects or address."""
+MAX_ENCODED: Final = 20
 
 
 def unescaped(text: str) -> str:
@@ -92,6 +96,13 @@ def joined(scripts: list[str]) -> list[str]:
     ]
     whole = [text for text, found in zip(scripts, pieces, strict=True) if not found]
     return [*whole, "".join(itertools.chain(*pieces))]
+
+
+def encoded_texts(source: str) -> Iterator[str]:
+    """Yield the first texts in a page's source that are encoded in Base64."""
+    return map(
+        urls.base64_text, (match[0] for match in itertools.islice(_BASE64.finditer(source), MAX_ENCODED))
+    )
 
 
 def mentions(text: str, base: str, *, keyed: bool = True) -> Iterator[Finding]:
@@ -166,6 +177,8 @@ def _titles(text: str) -> list[str]:
 def attribute_mentions(value: str, base: str, *, hls: bool = False) -> Iterator[Finding]:
     """Yield the audio addresses in an attribute: an address, JSON, or `file=…&title=…` (flashvars)."""
     value = value.strip()
+    if value[:3].lower() in {"%7b", "%5b"}:
+        value = unquote(value)
     if not value or value.startswith(("data:", "blob:", "javascript:")):
         return
     if value[:1] not in "{[" and not re.search(r"[\s{}\"'<>]", value[:2000]):
@@ -177,7 +190,7 @@ def attribute_mentions(value: str, base: str, *, hls: bool = False) -> Iterator[
                     yield Finding(absolute(base, target) or "", "page.attribute")
             return
         url = absolute(base, value)
-        if url and (urls.is_audio_url(url) or (hls and urls.extension(url) == "m3u8")):
+        if url and (urls.names_audio(url) or (hls and urls.extension(url) == "m3u8")):
             yield Finding(url, "page.attribute")
         return
     yield from mentions(value, base, keyed=value[:1] in "{[")

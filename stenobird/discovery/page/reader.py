@@ -18,7 +18,13 @@ from stenobird.discovery import urls
 from stenobird.discovery.page import candidates
 from stenobird.discovery.page.candidates import Finding, words_of
 from stenobird.discovery.page.head import SITE_NAMES, read_head
-from stenobird.discovery.page.inline_state import AUDIO_HINT, attribute_mentions, joined, mentions
+from stenobird.discovery.page.inline_state import (
+    AUDIO_HINT,
+    attribute_mentions,
+    encoded_texts,
+    joined,
+    mentions,
+)
 from stenobird.discovery.page.json_ld import JSONLD
 from stenobird.discovery.page.surroundings import heading_near, labels, places_of, says_audio, text_of
 from stenobird.discovery.parsing.facts import PageFacts
@@ -41,6 +47,7 @@ _SPEAKING = re.compile(r"\sdata-(?:audio|mp3|podcast|episode)[\w-]*\s*=", re.IGN
 _SPEAKING_LINK = re.compile(
     r">[^<>]{0,60}\b(?:mp3|m4a)\b(?!\W{0,3}(?:feed|rss|abo))[^<>]{0,30}<", re.IGNORECASE
 )
+_SPEAKING_WORD = re.compile(r"audio|podcast|episode|folge\b|episodio|épisode|recording", re.IGNORECASE)
 _SPEAKING_ATTRIBUTES = etree.XPath(
     "//@*[name()='data-audio' or name()='data-audio-url' or name()='data-audio-src' or name()='data-audiourl'"
     " or name()='data-audio-file' or name()='data-mp3' or name()='data-mp3-url' or name()='data-podcast-url'"
@@ -118,7 +125,7 @@ class _PageReader:
         self._from_attributes()
         self._from_speaking_attributes()
         others = [text for kind, text in scripts if "ld+json" not in kind]
-        for text in [*joined(others), *structured.unread]:
+        for text in [*joined(others), *structured.unread, *encoded_texts(self.source)]:
             self.findings.extend(mentions(text, self.base))
         title, origin = _title_words(head), urls.origin_of(self.url)
         tokens = urls.url_tokens(head.canonical or self.url) | urls.url_tokens(self.url)
@@ -143,9 +150,8 @@ class _PageReader:
         """Return whether the video is the page's main content; in an article, it is an illustration."""
         kind = (head.first_meta("og:type") or "").lower()
         players = [player for player in self.tree.iter(*_PLAYERS) if player.tag.lower().endswith("video")]
-        return kind.startswith("video") or (
-            kind != "article" and len(players) == 1 and not structured.is_article
-        )
+        main = len(players) == 1 or any(one.technique == "page.json_ld_video" for one in self.findings)
+        return kind.startswith("video") or (kind != "article" and main and not structured.is_article)
 
     # --- where audio is named -------------------------------------------------------------------------------
 
@@ -219,14 +225,14 @@ class _PageReader:
             if element is None or not isinstance(element.tag, str):
                 continue
             tag = element.tag.lower()
-            if tag == "a" and name == "href":
+            if tag == "a" and name == "href" and not value.startswith("javascript:"):
                 self._from_link(element, str(value))
             elif tag == "a" and name == "download":
                 # The file's name says audio, the address need not.
                 self._from_link(element, element.get("href") or "", named=True)
             elif (tag in _OWN_TECHNIQUE and name in _OWN_ATTRIBUTES) or _names_no_audio(element):
                 continue
-            elif name.startswith("on"):
+            elif name.startswith("on") or value.startswith("javascript:"):
                 found = mentions(str(value), self.base, keyed=False)
                 self._from_mentions(found, "page.inline_state", element)
             elif name not in _PROSE or (tag == "meta" and name == "content"):
@@ -243,10 +249,14 @@ class _PageReader:
         for element in self.tree.iter("a", "link") if "audio/" in self.source else ():
             if (element.get("type") or "").startswith("audio/"):
                 self._from_link(element, element.get("href") or "")
-        for element in self.tree.iter("a") if _SPEAKING_LINK.search(self.source) else ():
+        speaking = bool(_SPEAKING_LINK.search(self.source))
+        for element in self.tree.iter("a") if speaking or "download" in self.source else ():
+            if not (speaking or "download" in element.attrib):
+                continue
             address, text = absolute(self.base, element.get("href") or "") or "", text_of(element, 100)
             nameless = not urls.is_audio_url(address) and urls.extension(address) not in _NO_AUDIO
-            if address and nameless and _SPEAKING_LINK.search(f">{text}<"):
+            named = "download" in element.attrib and _SPEAKING_WORD.search(text)
+            if address and nameless and (named or _SPEAKING_LINK.search(f">{text}<")):
                 self._add(address, "page.link_text", element, context=f"{text} {heading_near(element)}")
         for value in _SPEAKING_ATTRIBUTES(self.tree) if _SPEAKING.search(self.source) else ():
             element = value.getparent()
@@ -287,7 +297,7 @@ class _PageReader:
     def _from_link(self, element: Any, reference: str, *, named: bool = False) -> None:
         url = absolute(self.base, reference)
         typed = named or (element.get("type") or "").lower().startswith("audio/")
-        if url is None or not (typed or urls.is_audio_url(url)):
+        if url is None or not (typed or urls.names_audio(url)):
             return
         if element.getparent() is not None and element.getparent().tag == "audio":
             self._add(url, "page.audio_element", element, context="", group=self._groups)

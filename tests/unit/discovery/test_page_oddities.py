@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -218,8 +219,13 @@ async def test_article_with_several_audios_is_ambiguous(searcher: Any) -> None:
         f'<iframe src="about:blank" data-cookieblock-src="{PLAYER}"></iframe>',
         *(STREAMED.replace("|", cut) for cut in ("", '"])</script><script>self.__next_f.push([1,"')),
         f'<script>window.__STATE__ = "{quote(json.dumps({"audioUrl": AUDIO}))}";</script>',
+        f'<div data-config="{quote(json.dumps({"audioUrl": AUDIO}))}"></div>',
+        f'<div data-player="{b64encode(json.dumps({"audioUrl": AUDIO}).encode()).decode()}"></div>',
+        f'<iframe src="/p?f={b64encode(AUDIO.encode()).decode()}"></iframe>',
+        f'<script id="app-state">{{&q;episode&q;:{{&q;audioUrl&q;:&q;{AUDIO}&q;}}}}</script>',
+        f"""<a href="javascript:play('{AUDIO}')">Play</a>""",
     ],
-    ids=range(15),
+    ids=range(20),
 )
 async def test_markup_is_read_as_browsers_read_it(searcher: Any, markup: str) -> None:
     page = f"<html><title>The otter tale</title><h1>The otter tale</h1>{markup}"
@@ -239,8 +245,9 @@ async def test_markup_is_read_as_browsers_read_it(searcher: Any, markup: str) ->
         f'<a href="{NAMELESS}">Download (<b>MP3</b>, 20 MB)</a>',
         f'<p itemscope itemtype="https://schema.org/AudioObject"><a itemprop="contentUrl" href="{NAMELESS}">',
         f'<p typeof="AudioObject"><link property="contentUrl" href="{NAMELESS}">',
+        f'<a href="{NAMELESS}" download>Save this episode</a>',
     ],
-    ids=range(10),
+    ids=range(11),
 )
 async def test_element_marked_as_audio_needs_no_audio_extension(searcher: Any, markup: str) -> None:
     assert await found(searcher, f"<title>The otter tale</title><h1>The otter tale</h1>{markup}") == NAMELESS
@@ -260,9 +267,19 @@ async def test_element_that_only_mentions_audio_is_none(searcher: Any, markup: s
     assert await found(searcher, f"<title>The otter tale</title><h1>The otter tale</h1>{markup}") is None
 
 
-async def test_only_video_of_a_page_is_used(searcher: Any) -> None:
-    video = "https://cdn.example/v/77.mp4"
-    page = f"<h1>The otter tale</h1><video><source src='{video}' type='video/mp4'></video>"
+VIDEO = "https://cdn.example/v/77.mp4"
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        f"<video><source src='{VIDEO}' type='video/mp4'></video>",
+        script({"@type": "VideoObject", "name": "The otter tale", "contentUrl": VIDEO}),
+    ],
+    ids=["element", "JSON-LD"],
+)
+async def test_only_video_of_a_page_is_used(searcher: Any, markup: str) -> None:
+    page, video = f"<h1>The otter tale</h1>{markup}", VIDEO
     assert await found(searcher, page, **{video: "\0\0\0\x18ftypmp42\0\0\0\0mp42isom"}) == video
 
 

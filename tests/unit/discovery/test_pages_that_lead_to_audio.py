@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stenobird.errors import AudioSourceNotFound, JobError
+from stenobird.errors import AudioContentTypeNotSupported, AudioSourceNotFound, JobError
 from tests.support.documents import Served, mp3_bytes
 
 pytestmark = pytest.mark.anyio
@@ -226,6 +226,32 @@ async def test_files_of_several_episodes_stay_ambiguous_and_are_listed(searcher:
     assert [row["url"] for row in caught.value.details["candidates"]] == [
         f"https://x.example/{name}.mp3" for name in "abcd"
     ]
+
+
+@pytest.mark.parametrize(
+    ("data", "audio"),
+    [
+        ({"episode": {"title": "One", "audio_url": AUDIO}}, AUDIO),
+        ({"mime_type": "audio/mpeg", "source_url": AUDIO}, AUDIO),
+        ({"episodes": [{"mp3": f"https://x.example/{name}.mp3"} for name in "abcd"]}, None),
+    ],
+    ids=["api", "wordpress", "list"],
+)
+async def test_data_that_names_one_file_leads_to_it(searcher: Any, data: object, audio: str | None) -> None:
+    documents = {PAGE: Served(json.dumps(data).encode(), "application/json"), AUDIO: SOUND}
+    if audio is None:
+        with pytest.raises(AudioContentTypeNotSupported):
+            await searcher.media_url_in(documents, PAGE)
+    else:
+        assert await searcher.media_url_in(documents, PAGE) == audio
+
+
+@pytest.mark.parametrize(
+    "markup", ['<a href="/dl.php?f=1.mp3">Download</a>', '<p data-file="/dl.php?f=1.mp3">']
+)
+async def test_file_named_in_the_query_is_found(searcher: Any, markup: str) -> None:
+    file = "https://x.example/dl.php?f=1.mp3"
+    assert await searcher.media_url_in(web(HEAD + markup) | {file: SOUND}, PAGE) == file
 
 
 async def test_folder_of_files_in_several_formats_is_ambiguous(searcher: Any) -> None:

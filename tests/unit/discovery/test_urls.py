@@ -57,11 +57,18 @@ def test_tracking_prefixes_come_off_in_every_form(url: str, inner: str) -> None:
         ("https://x.example/redirect.mp3/real.html", ""),
         ("https://x.example/redirect.mp3/cdn/a.M4A?x=1", "m4a"),
         ("https://x.example/a", ""),
+        ("https://x.example/a.mp3;jsessionid=1F", "mp3"),
         ("https://[broken/a.mp3", ""),
     ],
 )
 def test_extension_is_the_end_of_the_path(url: str, expected: str) -> None:
     assert urls.extension(url) in {expected, "html"} if expected == "" else urls.extension(url) == expected
+
+
+def test_a_file_in_the_query_names_audio() -> None:
+    assert urls.names_audio("https://x.example/download.php?file=talk.MP3&v=2")
+    assert urls.names_audio("https://x.example/talk.mp3")
+    assert not urls.names_audio("https://x.example/download.php?file=talk.pdf&from=mp3")
 
 
 def test_files_of_one_short_name_in_different_folders_are_different() -> None:
