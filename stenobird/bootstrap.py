@@ -19,7 +19,7 @@ from stenobird.accounts.service import AccountService, admit_job, open_job_limit
 from stenobird.billing.service import open_billing
 from stenobird.billing.standing import check_payment
 from stenobird.discovery.finder import checked_url, open_finder
-from stenobird.egress.policy import EgressPolicy
+from stenobird.egress.policy import EgressPolicy, Resolver
 from stenobird.errors import ConfigurationError
 from stenobird.jobs.pipeline import RunContext, RunOptions
 from stenobird.jobs.service import JobService, ServiceOptions, remove_account_jobs
@@ -28,12 +28,12 @@ from stenobird.jobs.spec import RequestChecks
 from stenobird.jobs.worker import Worker
 from stenobird.media.opener import open_media
 from stenobird.media.spool import SpoolFolder
-from stenobird.ports import Clock
+from stenobird.ports import AudioFinder, AudioOpener, Clock, Translator, VoiceFinder, Wakeups
 from stenobird.speakers.pool import open_speakers
-from stenobird.speech.engines import open_engines
+from stenobird.speech.engines import SpeechEngines, open_engines
 from stenobird.storage.blobs import open_blobs
 from stenobird.storage.engine import locked_data_folder
-from stenobird.storage.stores import make_data_folder, open_stores
+from stenobird.storage.stores import Stores, make_data_folder, open_stores
 from stenobird.translation.translator import open_translator
 from stenobird.uploads import UploadOrigin, UploadService
 from stenobird.wakeups import open_wakeups
@@ -48,11 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from stenobird.config import Settings
-    from stenobird.egress.policy import Resolver
-    from stenobird.ports import AudioFinder, AudioOpener, Translator, VoiceFinder, Wakeups
     from stenobird.ports.billing import Mailer
-    from stenobird.speech.engines import SpeechEngines
-    from stenobird.storage.stores import Stores
 
 _log = structlog.get_logger("stenobird")
 

@@ -25,16 +25,14 @@ from stenobird.errors import (
     UploadSlotExpired,
     UploadTooLarge,
 )
-from stenobird.ports import UploadedFile
-from stenobird.storage.upload_store import LIFETIME_SECONDS
+from stenobird.ports import Caller, Clock, UploadedFile
+from stenobird.storage.upload_store import LIFETIME_SECONDS, UploadRecord, UploadStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 
-    from stenobird.ports import Caller, Clock
     from stenobird.sources import AudioSource
     from stenobird.storage.blobs import BlobStore
-    from stenobird.storage.upload_store import UploadRecord, UploadStore
 
 GONE: Final = "The uploaded file is no longer there. Upload it again, then make a new job."
 MAX_FILENAME_CHARS: Final = 255

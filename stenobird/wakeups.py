@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from typing_extensions import override
 
 from stenobird.errors import ConfigurationError
-from stenobird.ports import Wakeups
+from stenobird.ports import Clock, Wakeups
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
 
     from stenobird.config import Settings
-    from stenobird.ports import Clock
 
 CHANNEL: Final = "stenobird:wakeups"
 ANSWER_SECONDS: Final = 2.0

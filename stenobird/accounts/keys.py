@@ -26,12 +26,11 @@ from stenobird.errors import (
     KeyNotFound,
     LiveKeyRequired,
 )
-from stenobird.ports import Caller, KeyRecord, NewKey
+from stenobird.ports import Caller, KeyMode, KeyRecord, KeyScope, NewKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stenobird.ports import KeyMode, KeyScope
     from stenobird.storage.account_store import AccountStore
 
 OPERATOR_ACCOUNT: Final = "acct_operator"

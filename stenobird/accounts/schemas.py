@@ -10,12 +10,10 @@ from pydantic import AfterValidator, Field
 
 from stenobird.bodies import Body, Number, RequestBody, Timestamp, example
 from stenobird.errors import InvalidRequest
-from stenobird.ports import KeyMode, KeyScope
+from stenobird.ports import AccountRecord, KeyMode, KeyScope, UsageRecord, UsageSum, WalletRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from stenobird.ports import AccountRecord, UsageRecord, UsageSum, WalletRecord
 
 
 _KEY: Final = {

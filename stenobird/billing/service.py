@@ -17,14 +17,13 @@ from stenobird.billing.schemas import BillingView
 from stenobird.billing.standing import BillingStanding, week_start
 from stenobird.billing.worker import BillingWorker, Metering
 from stenobird.errors import BillingUnavailable, InvalidRequest, MissingAPIKey, QueueBusy, StorageUnavailable
-from stenobird.ports.billing import Checkout, GatewayError
+from stenobird.ports.billing import BillingAccount, Checkout, GatewayError, Mailer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from stenobird.config import Settings
     from stenobird.ports import Caller, Clock
-    from stenobird.ports.billing import BillingAccount, Mailer
     from stenobird.storage.billing_store import BillingStore
 
 CLAIM_SECONDS: Final = 600.0

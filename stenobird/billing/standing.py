@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from stenobird.errors import BillingFailed, StorageUnavailable
-from stenobird.ports.billing import ACCOUNT_DELETED, WEEK_SECONDS
+from stenobird.ports.billing import ACCOUNT_DELETED, WEEK_SECONDS, BillingAccount, Checkout, StoredEvent
 
 if TYPE_CHECKING:
     from stenobird.billing.stripe_gateway import StripeGateway
     from stenobird.ports import AccountState, Caller, Clock, Mode
-    from stenobird.ports.billing import BillingAccount, Checkout, StoredEvent
     from stenobird.storage.billing_store import BillingStore
 
 REFRESH_ATTEMPTS: Final = 5

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from stenobird.billing.standing import attempt_key
+from stenobird.billing.standing import BillingStanding, attempt_key
 from stenobird.errors import StorageUnavailable
 from stenobird.ports.billing import DEDUPE_SECONDS, GatewayError, NotDone, OutcomeUnknown, Refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
-    from stenobird.billing.standing import BillingStanding
     from stenobird.billing.stripe_gateway import StripeGateway
     from stenobird.ports import Clock
     from stenobird.ports.billing import DoubtfulRow, MeterRow

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from stenobird.bodies import Body, Omittable
-from stenobird.ports import RESULT_READY, TERMINAL, GapReason, JobStatus, NewEvent
+from stenobird.ports import RESULT_READY, TERMINAL, EventRow, GapReason, JobRecord, JobStatus, NewEvent
 from stenobird.transcript import Segment, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from stenobird.ports import EventRow, JobRecord
     from stenobird.sources import AudioSource
 
 POLL_SECONDS = 2

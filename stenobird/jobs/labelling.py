@@ -17,18 +17,14 @@ import numpy as np
 import structlog
 
 from stenobird.errors import TranscriptionFailed, WorkerTrouble
-from stenobird.jobs.events import SpeakerLabel, read_labels, read_segment
-from stenobird.ports import SAMPLE_RATE
-from stenobird.speakers.labels import Span, label
-from stenobird.speakers.voices import WINDOW_SAMPLES, pack, unpack, window_start
+from stenobird.jobs.events import JobEvents, SpeakerLabel, read_labels, read_segment
+from stenobird.ports import PCM, SAMPLE_RATE, JobRecord, NewEvent, VoiceFinder
+from stenobird.speakers.labels import Label, Span, label
+from stenobird.speakers.voices import WINDOW_SAMPLES, Voice, pack, unpack, window_start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from stenobird.jobs.events import JobEvents
-    from stenobird.ports import PCM, JobRecord, NewEvent, VoiceFinder
-    from stenobird.speakers.labels import Label
-    from stenobird.speakers.voices import Voice
     from stenobird.storage.job_store import JobStore
     from stenobird.transcript import Segment
 

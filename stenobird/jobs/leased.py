@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from stenobird.errors import LeaseLost, StorageUnavailable
+from stenobird.errors import JobError, LeaseLost, StorageUnavailable
 from stenobird.jobs.events import JobEvents
 from stenobird.ports import SAMPLE_RATE, JobChange, UsageRow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from stenobird.errors import JobError
     from stenobird.jobs.pipeline import RunContext
     from stenobird.ports import Claim, JobRecord, JobStatus, NewEvent, NewJob, StopRequest
 

@@ -27,7 +27,7 @@ from stenobird.errors import (
 from stenobird.jobs import carry
 from stenobird.jobs.events import Progress
 from stenobird.jobs.labelling import UNLABELLED, JobLabelling
-from stenobird.jobs.leased import billable_minutes, usage_of
+from stenobird.jobs.leased import LeasedJob, billable_minutes, usage_of
 from stenobird.jobs.spec import uploaded_source
 from stenobird.jobs.translation import JobTranslation
 from stenobird.ports import (
@@ -45,7 +45,6 @@ from stenobird.ports import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from stenobird.jobs.leased import LeasedJob
     from stenobird.ports import (
         PCM,
         AudioFinder,

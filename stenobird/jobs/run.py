@@ -17,21 +17,19 @@ A stop waits for the commit under way, so no commit is ever interrupted.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import structlog
 
 from stenobird.errors import LeaseLost, StorageUnavailable, TranscriptionFailed, WorkerTrouble
 from stenobird.jobs.leased import LeasedJob
-from stenobird.jobs.pipeline import LiveLaneFull, TranscriptionPipeline
+from stenobird.jobs.pipeline import LiveLaneFull, RunContext, TranscriptionPipeline
 from stenobird.jobs.sandbox import canned_transcript
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
-    from stenobird.jobs.pipeline import RunContext
     from stenobird.ports import Claim, Lane, StopRequest, Watch
 
 StopReason: TypeAlias = Literal["cancelled", "drained", "trouble", "lost"]

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from stenobird.jobs.events import SpeakerLabel
-from stenobird.ports import JobChange
+from stenobird.jobs.events import JobEvents, SpeakerLabel
+from stenobird.ports import JobChange, JobExtra, NewEvent, RecognitionOptions
 from stenobird.transcript import Segment, Word
-
-if TYPE_CHECKING:
-    from stenobird.jobs.events import JobEvents
-    from stenobird.ports import JobExtra, NewEvent, RecognitionOptions
 
 ENGINE: Final = "test"
 MODEL: Final = "canned"

@@ -13,10 +13,9 @@ from stenobird.errors import InvalidRequest
 from stenobird.jobs.events import POLL_SECONDS, JobEvents, Progress, WordData
 from stenobird.jobs.spec import JobSpec
 from stenobird.languages import language_code
-from stenobird.ports import JobExtra, JobStatus, Mode, RecognitionOptions
+from stenobird.ports import JobExtra, JobRecord, JobStatus, Mode, Origin, RecognitionOptions
 
 if TYPE_CHECKING:
-    from stenobird.ports import JobRecord, Origin
     from stenobird.transcript import Transcript
 
 MAX_URL_CHARS: Final = 8192

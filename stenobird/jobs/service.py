@@ -23,16 +23,13 @@ from stenobird.errors import (
 from stenobird.jobs.events import POLL_SECONDS, JobEvents, read_transcript
 from stenobird.jobs.leased import end_webhook
 from stenobird.jobs.sandbox import canned_transcript
-from stenobird.jobs.spec import upload_url
-from stenobird.jobs.tail import JobTails, take_nothing
-from stenobird.ports import NewJob, UploadedFile
+from stenobird.jobs.spec import JobSpec, RequestChecks, upload_url
+from stenobird.jobs.tail import JobTails, Page, Take, take_nothing
+from stenobird.ports import Caller, Clock, JobPage, JobRecord, Mode, NewJob, Origin, UploadedFile, Wakeups
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
-    from stenobird.jobs.spec import JobSpec, RequestChecks
-    from stenobird.jobs.tail import Page, Take
-    from stenobird.ports import Caller, Clock, JobPage, JobRecord, Mode, Origin, Wakeups
     from stenobird.storage.job_store import JobStore
     from stenobird.storage.queue import QueueStore
     from stenobird.transcript import Transcript

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from stenobird.accounts.keys import random_base62
 from stenobird.errors import InvalidRequest, TranscriptNotFound
-from stenobird.ports import Caller
+from stenobird.ports import Caller, JobRecord
 
 if TYPE_CHECKING:
     from stenobird.jobs.service import JobService
-    from stenobird.ports import JobRecord
     from stenobird.storage.job_store import JobStore, ShareStore
 
 MAX_LINKS: Final = 20

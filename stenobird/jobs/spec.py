@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from stenobird.errors import EngineUnavailable, InvalidRequest
-from stenobird.ports import JobExtra, RecognitionOptions
+from stenobird.ports import Caller, JobExtra, JobRecord, Mode, Origin, RecognitionOptions, VoiceFinder
 from stenobird.sources import AudioSource
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from stenobird.ports import Caller, JobRecord, Mode, Origin, VoiceFinder
     from stenobird.speech.engines import SpeechEngines
     from stenobird.webhooks.service import WebhookTargets
 

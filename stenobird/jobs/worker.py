@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from stenobird.errors import StorageUnavailable
+from stenobird.errors import StorageUnavailable, WorkerTrouble
 from stenobird.jobs.run import JobRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stenobird.errors import WorkerTrouble
     from stenobird.jobs.pipeline import RunContext
     from stenobird.ports import Lane
 

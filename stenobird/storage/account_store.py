@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from stenobird.errors import InvalidRequest
@@ -21,7 +21,7 @@ from stenobird.ports import (
     WalletRecord,
 )
 from stenobird.storage import wallet
-from stenobird.storage.engine import one, one_or_none
+from stenobird.storage.engine import Database, one, one_or_none
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import (
     accounts,
@@ -44,11 +44,9 @@ from stenobird.storage.schema import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from stenobird.ports import AccountBilling, NewKey, Tier
-    from stenobird.storage.engine import Database
 
 DELETED_NAME: Final = "deleted"
 SWEEP_BATCH: Final = 100

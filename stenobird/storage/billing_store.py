@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import String, bindparam, cast, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, String, bindparam, cast, func, insert, literal, select, update
 
 from stenobird.ports.billing import (
     ACCOUNT_DELETED,
@@ -17,20 +17,18 @@ from stenobird.ports.billing import (
     StoredEvent,
 )
 from stenobird.storage.account_store import insert_key, record_audit
-from stenobird.storage.engine import one, one_or_none
+from stenobird.storage.engine import Database, one, one_or_none
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import accounts, checkouts, db_now, jobs, recoveries, stripe_events, usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from stenobird.ports import AccountState, NewKey, Tier
     from stenobird.ports.billing import MeterState, PaidCheckout
-    from stenobird.storage.engine import Database
 
 MAX_ACCOUNTS_BY_EMAIL: Final = 10
 MAX_RECOVERIES_AN_HOUR: Final = 3

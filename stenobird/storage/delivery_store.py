@@ -7,23 +7,20 @@ import hashlib
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import and_, case, delete, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, literal, select, tuple_, update
 
-from stenobird.ports.webhooks import Delivery, SigningSecrets
-from stenobird.storage.engine import one, one_or_none
+from stenobird.ports.webhooks import Delivery, DeliveryState, SigningSecrets
+from stenobird.storage.engine import Database, one, one_or_none
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import accounts, db_now, disabled_webhooks, outbox, webhook_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import RowMapping
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from stenobird.ports import KeyMode
-    from stenobird.ports.webhooks import DeliveryState
-    from stenobird.storage.engine import Database
 
 SQLTime: TypeAlias = "ColumnElement[float] | float"
 """Seconds since the epoch, as SQL or as a number."""

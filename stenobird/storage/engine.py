@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import structlog
-from sqlalchemy import inspect, text
+from sqlalchemy import Executable, Table, UpdateBase, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import Connection, RowMapping, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from typing_extensions import override
 
 from stenobird.errors import ConfigurationError, StorageUnavailable
@@ -44,11 +44,8 @@ from stenobird.storage.sqlite import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Executable, Table, UpdateBase
     from sqlalchemy.dialects.postgresql import Insert as PostgreSQLInsert
     from sqlalchemy.dialects.sqlite import Insert as SQLiteInsert
-    from sqlalchemy.engine import Connection, RowMapping
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from stenobird.storage.sqlite import DirectConnection
 

@@ -6,19 +6,17 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, delete, select, update
+from sqlalchemy import ColumnElement, and_, delete, select, update
 
 from stenobird.errors import IdempotencyInProgress, IdempotencyMismatch
-from stenobird.storage.engine import one
+from stenobird.storage.engine import Database, one
 from stenobird.storage.schema import db_now, idempotency
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import RowMapping
 
-    from stenobird.storage.engine import Database
 
 KEPT_SECONDS: Final = 24 * 3600
 CLAIM_SECONDS: Final = 30

@@ -5,23 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Text, and_, case, delete, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Text, and_, case, delete, insert, literal, or_, select, update
 
 from stenobird.errors import InvalidRequest, TranscriptNotFound
-from stenobird.ports import Attempt, NewJob
+from stenobird.ports import Attempt, JobRecord, JobStatus, Lease, NewEvent, NewJob, QueueSwitch
 from stenobird.storage import rows
 from stenobird.storage.account_store import record_audit
-from stenobird.storage.engine import one_or_none
+from stenobird.storage.engine import Database, one_or_none
 from stenobird.storage.schema import attempts, db_now, ended_jobs, events, jobs, open_jobs, queue_switches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from stenobird.ports import JobRecord, JobStatus, Lease, NewEvent, QueueSwitch
-    from stenobird.storage.engine import Database
 
 MAX_INTERRUPTIONS: Final = 20
 """How often the worker of a job may die before that counts as an attempt of the job."""

@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 from urllib.parse import quote
 
 import aiosqlite
-from sqlalchemy import event
+from sqlalchemy import Executable, event
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Executable
     from sqlalchemy.engine import Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 _T = TypeVar("_T")
 

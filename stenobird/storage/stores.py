@@ -10,7 +10,7 @@ from stenobird.errors import ConfigurationError
 from stenobird.storage.account_store import AccountStore
 from stenobird.storage.billing_store import BillingStore
 from stenobird.storage.delivery_store import DeliveryStore
-from stenobird.storage.engine import open_database, sqlite_url
+from stenobird.storage.engine import Database, open_database, sqlite_url
 from stenobird.storage.idempotency_store import IdempotencyStore
 from stenobird.storage.job_store import JobStore, ShareStore
 from stenobird.storage.queue import QueueStore
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stenobird.config import Settings
-    from stenobird.storage.engine import Database
 
 
 @dataclass(frozen=True, slots=True)

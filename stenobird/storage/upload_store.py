@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 
 from stenobird.errors import QueueBusy
-from stenobird.storage.engine import QUEUE_LOCK, one, one_or_none
+from stenobird.storage.engine import QUEUE_LOCK, Database, one, one_or_none
 from stenobird.storage.rows import from_row
 from stenobird.storage.schema import db_now, jobs, uploads
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from stenobird.ports import Caller, UploadedFile
-    from stenobird.storage.engine import Database
 
 LIFETIME_SECONDS: Final = 30 * 60.0
 """How long a slot takes bytes and jobs."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import delete, func, insert, select
 
 from stenobird.errors import InsufficientCredits
-from stenobird.storage.engine import one
+from stenobird.storage.engine import Database, one
 from stenobird.storage.schema import (
     accounts,
     db_now,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from stenobird.ports import AccountBilling, UsageRow
-    from stenobird.storage.engine import Database
 
 
 DAY_SECONDS: Final = 86_400

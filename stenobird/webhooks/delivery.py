@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from standardwebhooks.webhooks import Webhook
 
-from stenobird.egress.client import FetchLimits, RequestOptions, retry_after_seconds
+from stenobird.egress.client import EgressClient, FetchLimits, RequestOptions, retry_after_seconds
 from stenobird.errors import EgressError, StorageUnavailable
 from stenobird.webhooks.schemas import WebhookEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from stenobird.egress.client import EgressClient
     from stenobird.ports import Clock
     from stenobird.ports.webhooks import Delivery, SigningSecrets
     from stenobird.storage.delivery_store import DeliveryStore

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import ConfigDict, PlainSerializer
 
 from stenobird.bodies import Body, Timestamp, example, utc_text
 from stenobird.ports import KeyMode
-from stenobird.ports.webhooks import DeliveryState
-
-if TYPE_CHECKING:
-    from stenobird.ports.webhooks import SigningSecrets
+from stenobird.ports.webhooks import DeliveryState, SigningSecrets
 
 
 class WebhookEvent(Body):

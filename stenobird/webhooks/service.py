@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from stenobird.bodies import read_cursor, write_cursor
 from stenobird.egress.client import EgressClient
-from stenobird.egress.policy import EgressPolicy
+from stenobird.egress.policy import EgressPolicy, PublicURL, Resolver
 from stenobird.egress.transport import DirectDialer
 from stenobird.errors import (
     ConnectFailed,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from stenobird.config import Settings
-    from stenobird.egress.policy import PublicURL, Resolver
     from stenobird.ports import Caller, Clock, KeyMode
     from stenobird.ports.webhooks import Delivery, DeliveryState, SigningSecrets
     from stenobird.storage.delivery_store import DeliveryStore
