@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from stenobird.billing.service import open_billing
 from stenobird.billing.standing import BillingStanding
 from stenobird.billing.worker import Comparison, compare
-from stenobird.bootstrap import open_storage
 from stenobird.cli.local import with_storage
 from stenobird.cli.output import print_table
 from stenobird.config import Settings
@@ -23,11 +20,14 @@ from stenobird.ports import Clock
 from stenobird.ports.billing import KeyRefused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Awaitable, Callable
 
     from stenobird.billing.stripe_gateway import StripeGateway
     from stenobird.bootstrap import Storage
     from stenobird.ports import KeyRecord
+    from stenobird.storage.billing_store import BillingStore
+
+T = TypeVar("T")
 
 SETTLING_SECONDS = 900
 """Stripe's summaries lag, so comparisons leave out the last minutes."""
@@ -47,13 +47,9 @@ def setup(currency: str, cents: str, *, as_json: bool) -> None:
 
     Prints their settings. It may be run again: what exists is used.
     """
-
-    async def run() -> tuple[str, str, str, list[str]]:
-        settings = Settings()
-        async with _open(settings) as (_, gateway):
-            return await gateway.set_up(currency=currency, cents_a_minute=cents)
-
-    meter_id, price_id, portal_id, made = asyncio.run(run())
+    meter_id, price_id, portal_id, made = _with_stripe(
+        lambda _, gateway: gateway.set_up(currency=currency, cents_a_minute=cents)
+    )
     settings = {
         "STENOBIRD_STRIPE_PRICE_ID": price_id,
         "STENOBIRD_STRIPE_PORTAL_CONFIGURATION_ID": portal_id,
@@ -110,24 +106,15 @@ def reconcile(days: float, *, resend: bool, as_json: bool) -> None:
     reason for which Stripe refused, such as an archived meter: a running service then reports them again.
     """
 
-    async def run() -> tuple[list[Comparison], int]:
-        settings = Settings()
-        async with _open(settings) as (storage, gateway):
-            now = time.time()
-            found = [
-                comparison
-                async for comparison in compare(
-                    storage.stores.billing, gateway, since=now - days * 86_400, until=now - SETTLING_SECONDS
-                )
-            ]
-            sent_again = 0
-            if resend:
-                refused = [row[0] for row in await storage.stores.billing.rejected_usage()]
-                await storage.stores.billing.renew_usage(refused, until=now)
-                sent_again = len(refused)
-            return found, sent_again
+    async def work(store: BillingStore, gateway: StripeGateway) -> tuple[list[Comparison], int]:
+        now = time.time()
+        compared = compare(store, gateway, since=now - days * 86_400, until=now - SETTLING_SECONDS)
+        found = [comparison async for comparison in compared]
+        refused = [row[0] for row in await store.rejected_usage()] if resend else []
+        await store.renew_usage(refused, until=now)
+        return found, len(refused)
 
-    comparisons, sent_again = asyncio.run(run())
+    comparisons, sent_again = _with_stripe(work)
     names = ("ledger_minutes", "in_doubt_minutes", "stripe_minutes", "difference", "agrees")
     rows: list[dict[str, Any]] = [
         {"account": row.account_id, "customer": row.customer_id}
@@ -171,37 +158,39 @@ def remint(email: str) -> None:
 def clear_disputes(account_id: str) -> None:
     """Let an account with lost or open disputes start jobs again, if its subscription is paid."""
 
-    async def run() -> str:
-        async with _open(Settings()) as (storage, gateway):
-            account = await storage.stores.billing.account(account_id)
-            if account is None:
-                raise StenobirdError(f"There is no account {account_id}.")
-            state = "active" if account.state == "disputed" else account.state
-            await storage.stores.billing.apply_state(account, state=state, disputes=(), anchor_at=None)
-            cleared = await storage.stores.billing.account(account_id)
-            assert cleared is not None
-            await BillingStanding(storage.stores.billing, gateway, Clock()).refresh(cleared)
-            now = await storage.stores.billing.account(account_id)
-            assert now is not None
-            return now.state
+    async def work(store: BillingStore, gateway: StripeGateway) -> str:
+        account = await store.account(account_id)
+        if account is None:
+            raise StenobirdError(f"There is no account {account_id}.")
+        state = "active" if account.state == "disputed" else account.state
+        await store.apply_state(account, state=state, disputes=(), anchor_at=None)
+        cleared = await store.account(account_id)
+        assert cleared is not None
+        await BillingStanding(store, gateway, Clock()).refresh(cleared)
+        now = await store.account(account_id)
+        assert now is not None
+        return now.state
 
-    click.echo(f"{account_id} is {asyncio.run(run())}.")
+    click.echo(f"{account_id} is {_with_stripe(work)}.")
 
 
-@asynccontextmanager
-async def _open(settings: Settings) -> AsyncIterator[tuple[Storage, StripeGateway]]:
-    async with (
-        open_storage(settings) as storage,
-        open_billing(settings, storage.stores.billing, Clock()) as (service, _),
-    ):
-        if service.standing is None:
-            raise ConfigurationError(
-                "Stripe is not set up: set STENOBIRD_STRIPE_SECRET_KEY first, see docs/how-to/stripe.md."
-            )
-        try:
-            yield storage, service.standing.gateway
-        except KeyRefused as exc:
-            raise ConfigurationError(
-                "Stripe does not accept STENOBIRD_STRIPE_SECRET_KEY: it is wrong, revoked, or lacks a "
-                "permission. docs/how-to/stripe.md lists what it needs."
-            ) from exc
+def _with_stripe(work: Callable[[BillingStore, StripeGateway], Awaitable[T]]) -> T:
+    """Return the result of `work`, run with the storage and the gateway that the settings select."""
+    settings = Settings()
+
+    async def run(storage: Storage) -> T:
+        store = storage.stores.billing
+        async with open_billing(settings, store, Clock()) as (service, _):
+            if service.standing is None:
+                raise ConfigurationError(
+                    "Stripe is not set up: set STENOBIRD_STRIPE_SECRET_KEY first, see docs/how-to/stripe.md."
+                )
+            try:
+                return await work(store, service.standing.gateway)
+            except KeyRefused as exc:
+                raise ConfigurationError(
+                    "Stripe does not accept STENOBIRD_STRIPE_SECRET_KEY: it is wrong, revoked, or lacks a "
+                    "permission. docs/how-to/stripe.md lists what it needs."
+                ) from exc
+
+    return with_storage(run)
