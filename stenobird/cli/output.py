@@ -37,7 +37,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console = Console()
     if not console.is_terminal:
         for row in (columns, *rows):
-            click.echo("\t".join(_one_line(cell) for cell in row))
+            click.echo("\t".join(" ".join(cell.split()) for cell in row))
         return
     found = [tuple(row) for row in rows]
     first = max((len(row[0]) for row in found), default=0)
@@ -50,10 +50,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in found:
         table.add_row(*(plain(cell) for cell in row))
     console.print(table)
-
-
-def _one_line(cell: str) -> str:
-    return " ".join(cell.split())
 
 
 class LiveTranscript:

@@ -186,15 +186,14 @@ def error_response(error: StenobirdError | HTTPException, scope: Scope) -> Respo
 
     `HTTPException` is what Starlette itself refuses: an unknown path, or a method that the path doesn't have.
     """
-    extra = {}
+    headers = {}
     if isinstance(error, HTTPException):
         if error.status_code == 405:
-            extra["Allow"] = ", ".join(
-                sorted({*(error.headers or {}).get("Allow", "").split(", "), "OPTIONS"} - {""})
-            )
+            methods = {*(error.headers or {}).get("Allow", "").split(", "), "OPTIONS"}
+            headers["Allow"] = ", ".join(sorted(methods - {""}))
             if scope["method"] == "OPTIONS":
-                return Response(status_code=204, headers=extra)
-            error = MethodNotAllowed(f"{scope['method']} is not allowed here. Use {extra['Allow']}.")
+                return Response(status_code=204, headers=headers)
+            error = MethodNotAllowed(f"{scope['method']} is not allowed here. Use {headers['Allow']}.")
         elif _OPENAI_PATH.fullmatch(scope["path"]):
             base = f"{base_url_of(Request(scope))}/v1"
             error = NotFound(
@@ -206,13 +205,12 @@ def error_response(error: StenobirdError | HTTPException, scope: Scope) -> Respo
     from_sdk = any(name.startswith(b"x-stainless-") for name, _ in scope.get("headers", ()))
     render = (dialect.render_for_sdk if from_sdk else None) or dialect.render
     status, body = render(error, scope.get("state", {}).get("request_id"))
-    headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))
     if status == 408:
         headers["Connection"] = "close"  # the rest of the body would be read as the next request's
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="stenobird"'
-    response = json_response(body, status, headers | extra)
+    response = json_response(body, status, headers)
     add_limit_headers(Request(scope), response)
     return response

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stenobird.web.routing import Dialect, Endpoint
 
 PUBLIC_ADDRESS: Final = "https://stenobird.com"
-"""The server named in a document that no server returns: the one in the repository."""
+"""The server named in files of the repository; a service that returns them names itself."""
 
 _DESCRIPTION: Final = """\
 URL in, events out: send any public link with audio behind it, and read the words as Server-Sent Events that

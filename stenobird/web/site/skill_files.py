@@ -13,6 +13,7 @@ from starlette.responses import Response
 import stenobird
 from stenobird.errors import NotFound
 from stenobird.web.openapi import SERVICE, TEXT, Answer, Operation, path
+from stenobird.web.openapi.document import PUBLIC_ADDRESS
 from stenobird.web.requests import base_url_of
 from stenobird.web.routing import Endpoint
 
@@ -28,9 +29,6 @@ SKILL_FILES: Final = ("SKILL.md", "agents/openai.yaml", "scripts/transcribe.sh")
 """The files to install, in the order of their checksums."""
 
 LLMS_FILE: Final = Path(__file__).parent / "llms.txt"
-PUBLIC_ADDRESS: Final = "https://stenobird.com"
-"""The address in the files of the repository, replaced by the service's own when they are served."""
-
 _Operation = partial(Operation, SERVICE)
 
 # The address is put into shell scripts and YAML, so it must not contain their syntax.
