@@ -139,12 +139,8 @@ class _Window:
 
     @property
     def prefix(self) -> tuple[int, ...]:
-        return tuple(self.tokens(self.request.prefix))
-
-    def tokens(self, text: str) -> list[int]:
-        """Return the tokens of a text with times."""
-        tokenizer = self.tokenizer
-        return tokens_with_times(text, timestamp_begin=tokenizer.timestamp_begin, encode=tokenizer.encode)
+        """The tokens of the text that was committed early."""
+        return tuple(tokens_with_times(self.request.prefix, self.tokenizer))
 
     def changed(self, **fields: Any) -> _Window:
         """Return the same window with other fields of its request."""
@@ -324,7 +320,7 @@ class WhisperDecoder:
     def _prompt(self, window: _Window) -> list[int]:
         prompt = (window.request.prompt or "").strip()
         previous = window.tokenizer.encode(" " + prompt) if prompt else []
-        previous = [*previous, *window.tokens(window.request.context)]
+        previous = [*previous, *tokens_with_times(window.request.context, window.tokenizer)]
         return [*self._model.get_prompt(window.tokenizer, previous), *window.prefix]
 
     def _generate_early(
@@ -438,14 +434,8 @@ class WhisperDecoder:
 
     def _early(self, encoded: Encoded, window: _Window, generation: _Generation) -> DecodedWindow:
         """Return the first sentences of a window that more text would not change, and their tokens."""
-        speech, tokenizer = window.speech, window.tokenizer
-        count = settled_tokens(
-            generation.tokens,
-            timestamp_begin=tokenizer.timestamp_begin,
-            eot=tokenizer.eot,
-            decode=tokenizer.decode,
-            speech=speech,
-        )
+        speech = window.speech
+        count = settled_tokens(generation.tokens, window.tokenizer, speech)
         sure = not generation.weak and generation.avg_logprob > EARLY_MIN_LOGPROB
         if not count or not sure or len(generation.tokens) < EARLY_TOKENS - 2:
             return DecodedWindow((), "")
@@ -561,12 +551,11 @@ def _prepared_key(request: WindowRequest) -> bytes:
 
 
 def _drafts(window: _Window, generation: _Generation) -> list[_Draft]:
-    tokenizer = window.tokenizer
-    marks = {"timestamp_begin": tokenizer.timestamp_begin, "eot": tokenizer.eot, "duration": window.seconds}
-    known = len(split_at_timestamps(window.prefix, **marks))
+    tokenizer, seconds = window.tokenizer, window.seconds
+    known = len(split_at_timestamps(window.prefix, tokenizer, seconds))
     drafts = [
         _Draft(piece, tokenizer.decode(piece.tokens), generation, known=i < known)
-        for i, piece in enumerate(split_at_timestamps(generation.tokens, **marks))
+        for i, piece in enumerate(split_at_timestamps(generation.tokens, tokenizer, seconds))
     ]
     return [draft for draft in drafts if draft.text.strip() and draft.piece.end > draft.piece.start]
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from faster_whisper.tokenizer import Tokenizer
+
 TIMESTAMP_SECONDS = 0.02
 """One step of Whisper's timestamp tokens."""
 
@@ -100,18 +102,17 @@ class Piece:
     closed: bool = True
 
 
-def split_at_timestamps(
-    tokens: Sequence[int], *, timestamp_begin: int, eot: int, duration: float
-) -> list[Piece]:
+def split_at_timestamps(tokens: Sequence[int], tokenizer: Tokenizer, duration: float) -> list[Piece]:
     """Cut a token sequence where two timestamps meet, as Whisper's reference decoder does.
 
     Text after the last timestamp is an open piece that reaches to `duration`.
     """
     pieces: list[Piece] = []
     start, text = 0.0, list[int]()
+    first_time, eot = tokenizer.timestamp_begin, tokenizer.eot
     for token in tokens:
-        if token >= timestamp_begin:
-            seconds = min((token - timestamp_begin) * TIMESTAMP_SECONDS, duration)
+        if token >= first_time:
+            seconds = min((token - first_time) * TIMESTAMP_SECONDS, duration)
             if text:
                 pieces.append(Piece(start, max(seconds, start), tuple(text)))
                 text = []
@@ -134,16 +135,14 @@ def with_times(pieces: Iterable[tuple[Piece, str]], before: str = "") -> str:
     return text[next((start for start in starts if start >= least), starts[-1]) :] if starts else ""
 
 
-def tokens_with_times(
-    text: str, *, timestamp_begin: int, encode: Callable[[str], Sequence[int]]
-) -> list[int]:
+def tokens_with_times(text: str, tokenizer: Tokenizer) -> list[int]:
     """Return the tokens of what `with_times` returned."""
     tokens: list[int] = []
     for number, part in enumerate(_TIME.split(text)):
         if number % 2:
-            tokens.append(timestamp_begin + round(float(part) / TIMESTAMP_SECONDS))
+            tokens.append(tokenizer.timestamp_begin + round(float(part) / TIMESTAMP_SECONDS))
         elif part:
-            tokens.extend(encode(part))
+            tokens.extend(tokenizer.encode(part))
     return tokens
 
 
@@ -318,28 +317,22 @@ def _words(pieces: Sequence[tuple[float, float, str]], group: tuple[int, int]) -
     return max(len(text.split()), len(_UNSPACED.findall(text)) // 2)
 
 
-def settled_tokens(
-    tokens: Sequence[int],
-    *,
-    timestamp_begin: int,
-    eot: int,
-    decode: Callable[[list[int]], str],
-    speech: Sequence[tuple[float, float]],
-) -> int:
+def settled_tokens(tokens: Sequence[int], tokenizer: Tokenizer, speech: Sequence[tuple[float, float]]) -> int:
     """Return how many tokens at the start of a window's text would stay if the model went on writing.
 
     They end with a segment that closes a sentence, or stands before a pause in text without any full stop,
     and that more text follows.
     """
-    punctuated = any(token < eot and ends_sentence(decode([token])) for token in tokens)
+    first_time, eot = tokenizer.timestamp_begin, tokenizer.eot
+    punctuated = any(token < eot and ends_sentence(tokenizer.decode([token])) for token in tokens)
     settled, text = 0, list[int]()
     for i, token in enumerate(tokens[: -EARLY_TOKENS_AFTER - 1]):
         if token < eot:
             text.append(token)
-        elif token >= timestamp_begin and text and tokens[i - 1] < eot:
-            pause = pause_near((token - timestamp_begin) * TIMESTAMP_SECONDS, speech)
+        elif token >= first_time and text and tokens[i - 1] < eot:
+            pause = pause_near((token - first_time) * TIMESTAMP_SECONDS, speech)
             pausing = not punctuated and pause is not None and pause[1] - pause[0] >= EARLY_PAUSE_SECONDS
-            said = decode(text)
+            said = tokenizer.decode(text)
             if (ends_sentence(said) or pausing) and len(said.split()) > FEW_WORDS:
                 settled = i + 1
     return settled

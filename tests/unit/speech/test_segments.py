@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
 from stenobird.speech.segments import (
@@ -21,7 +24,14 @@ from stenobird.speech.segments import (
     with_times,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 EOT, T0 = 100, 200
+
+
+def tokenizer(**functions: Callable[[Any], Any]) -> Any:
+    return SimpleNamespace(eot=EOT, timestamp_begin=T0, **functions)
 
 
 def at(seconds: float) -> int:
@@ -29,7 +39,7 @@ def at(seconds: float) -> int:
 
 
 def split(*tokens: int, duration: float = 10.0) -> list[Piece]:
-    return split_at_timestamps(tokens, timestamp_begin=T0, eot=EOT, duration=duration)
+    return split_at_timestamps(tokens, tokenizer(), duration)
 
 
 def test_pairs_of_timestamps_bound_segments() -> None:
@@ -174,15 +184,9 @@ WORDS = {1: " one", 2: " two", 3: " three", 4: ".", 5: " four"}
     ],
 )
 def test_early_text_ends_with_a_sentence_that_more_text_follows(tokens: list[int], settled: int) -> None:
-    found = settled_tokens(
-        tokens,
-        timestamp_begin=T0,
-        eot=EOT,
-        decode=lambda ids: "".join(WORDS[i] for i in ids),
-        speech=SPEECH,
-    )
+    words = tokenizer(decode=lambda ids: "".join(WORDS[i] for i in ids))
 
-    assert found == settled
+    assert settled_tokens(tokens, words, SPEECH) == settled
 
 
 @pytest.mark.parametrize(
@@ -234,7 +238,7 @@ def test_text_with_times_gives_the_model_back_its_tokens() -> None:
     text = with_times(pieces)
 
     assert text == "<|0.00|> ab<|1.50|><|2.00|> c<|3.14|>"
-    assert tokens_with_times(text, timestamp_begin=T0, encode=lambda part: [len(part)]) == [
+    assert tokens_with_times(text, tokenizer(encode=lambda part: [len(part)])) == [
         *(at(0), 3, at(1.5)),
         *(at(2), 2, at(3.14)),
     ]
