@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from stenobird.speech.protocol import SpeechSettings
 from stenobird.speech.recognizer import open_recognizer
 
 if TYPE_CHECKING:
@@ -64,15 +63,7 @@ async def open_engines(settings: Settings, clock: Clock) -> AsyncIterator[Speech
         by_model: dict[str, SpeechRecognizer] = {}
         for model in (settings.model, *tier_models(settings).values()):
             if model not in by_model:
-                speech = SpeechSettings(
-                    engine=settings.engine,
-                    model=model,
-                    device=settings.device,
-                    compute_type=settings.compute_type,
-                    replicas=settings.replicas,
-                    window_timeout_seconds=settings.window_timeout_seconds,
-                )
-                recognizer = open_recognizer(speech, clock=clock)
+                recognizer = open_recognizer(settings.model_copy(update={"model": model}), clock=clock)
                 by_model[model] = await stack.enter_async_context(recognizer)
         yield SpeechEngines(
             by_model[settings.model],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -19,11 +18,12 @@ from stenobird.speech.protocol import VAD_STATE_BYTES, DecodedWindow, EngineInfo
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stenobird.config import Settings
     from stenobird.inference.frames import Header
     from stenobird.ports import PCM, Clock
-    from stenobird.speech.protocol import SpeechSettings, WindowRequest
+    from stenobird.speech.protocol import WindowRequest
 
-_DESCRIBED = ("engine", "model", "device", "compute_type")
+_DESCRIBED = ("engine", "model", "device", "compute_type", "replicas")
 HOST_COMMAND = (sys.executable, "-I", "-m", "stenobird.speech.host_child")
 
 _log = structlog.get_logger(__name__)
@@ -41,16 +41,23 @@ class SpeechPool(HostPool):
     failed: ClassVar = TranscriptionFailed
 
     def __init__(
-        self, settings: SpeechSettings, *, clock: Clock, host_command: Sequence[str] = HOST_COMMAND
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        host_command: Sequence[str] = HOST_COMMAND,
+        cache_dir: str | None = None,
     ) -> None:
-        self._settings = settings
-        self._replicas = settings.replicas or min(usable_cpus(), MAX_REPLICAS)
-        super().__init__(
-            host_command,
-            asdict(settings) | {"replicas": self._replicas},
-            clock=clock,
-            timeout_seconds=settings.window_timeout_seconds,
-        )
+        load = {
+            "engine": settings.engine,
+            "model": settings.model,
+            "device": settings.device,
+            "compute_type": settings.compute_type,
+            "replicas": settings.replicas or min(usable_cpus(), MAX_REPLICAS),
+            "cache_dir": cache_dir,
+        }
+        seconds = settings.window_timeout_seconds
+        super().__init__(host_command, load, clock=clock, timeout_seconds=seconds)
         self.info: EngineInfo | None = None
         """What the last host had loaded; `None` until the first has."""
         self.engine: str = settings.engine
@@ -89,8 +96,7 @@ class SpeechPool(HostPool):
         """
         info = self.info
         return {
-            **{name: getattr(info or self._settings, name) for name in _DESCRIBED},
-            "replicas": info.replicas if info else self._replicas,
+            **{name: getattr(info, name) if info else self._load[name] for name in _DESCRIBED},
             "languages": len(info.languages) if info else None,
             "degraded": info is not None and info.degraded is not None,
             "fixture": info is not None and info.fixture,
@@ -107,7 +113,7 @@ class SpeechPool(HostPool):
         _log.log(
             logging.INFO if engine.degraded is None else logging.ERROR,
             "speech_engine_ready",
-            **{name: getattr(engine, name) for name in (*_DESCRIBED, "replicas")},
+            **{name: getattr(engine, name) for name in _DESCRIBED},
             state=self._state,
             message=self._message,
         )

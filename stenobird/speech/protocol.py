@@ -25,24 +25,6 @@ VAD_STATE_BYTES = 1284
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechSettings:
-    """The operator's settings for speech.
-
-    `cache_dir` is where models are downloaded to; `None` is the Hugging Face cache (`HF_HOME`), so that a
-    model that other tools of this machine have is not fetched twice. `replicas` follow from the CPU affinity
-    and the cgroup where it is `None`.
-    """
-
-    engine: Literal["auto", "whisper", "offline"] = "auto"
-    model: str = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    compute_type: str = "auto"
-    replicas: int | None = None
-    window_timeout_seconds: float = 120.0
-    cache_dir: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class WindowRequest:
     """One window to decode.
 

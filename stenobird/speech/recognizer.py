@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from stenobird.errors import EngineUnavailable, InvalidRequest, StenobirdError
 from stenobird.ports import SAMPLE_RATE, SpeechCheckpoint, WindowResult
 from stenobird.speech.language import LanguageState, likeliest
 from stenobird.speech.pool import HOST_COMMAND, SpeechPool
-from stenobird.speech.protocol import DecodedWindow, EngineInfo, SpeechSettings, WindowRequest
+from stenobird.speech.protocol import DecodedWindow, EngineInfo, WindowRequest
 from stenobird.speech.segments import breaks_off
 from stenobird.speech.windows import (
     FRAME_SAMPLES,
@@ -37,6 +37,7 @@ from stenobird.transcript import Segment
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
+    from stenobird.config import Settings
     from stenobird.ports import PCM, Clock, Lane, RecognitionOptions
     from stenobird.speech.windows import Span
 
@@ -400,10 +401,8 @@ class WhisperRecognizer(SpeechPool):
     `engine` and `model` are those of the settings until the host has loaded, then what it has loaded.
     """
 
-    def __init__(
-        self, settings: SpeechSettings, *, clock: Clock, host_command: Sequence[str] = HOST_COMMAND
-    ) -> None:
-        super().__init__(settings, clock=clock, host_command=host_command)
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        super().__init__(settings, **options)
         self.tasks: asyncio.TaskGroup | None = None
         self.sessions: set[asyncio.Task[None]] = set()
 
@@ -481,13 +480,18 @@ class WhisperRecognizer(SpeechPool):
 
 @asynccontextmanager
 async def open_recognizer(
-    settings: SpeechSettings, *, clock: Clock, host_command: Sequence[str] = HOST_COMMAND
+    settings: Settings,
+    *,
+    clock: Clock,
+    host_command: Sequence[str] = HOST_COMMAND,
+    cache_dir: str | None = None,
 ) -> AsyncIterator[WhisperRecognizer]:
     """Start the speech host and yield the recognizer at once, while the model loads.
 
-    The host and every task have ended when this ends; whoever still transcribes gets `EngineUnavailable`.
+    It is downloaded to `cache_dir`, or else to the cache of Hugging Face, where other tools find it. The host
+    and every task have ended when this ends; whoever still transcribes gets `EngineUnavailable`.
     """
-    recognizer = WhisperRecognizer(settings, clock=clock, host_command=host_command)
+    recognizer = WhisperRecognizer(settings, clock=clock, host_command=host_command, cache_dir=cache_dir)
     async with recognizer.running() as recognizer.tasks:
         try:
             yield recognizer

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from stenobird.config import Settings
 from stenobird.errors import AudioUnreachable, InvalidRequest
 from stenobird.ports import SAMPLE_RATE, Clock, RecognitionOptions, SpeechCheckpoint, SpeechRecognizer
-from stenobird.speech.protocol import SpeechSettings
 from stenobird.speech.recognizer import open_recognizer
 from tests.support.speech import decode_clip
 from tests.support.speech_host import FAKE_HOST_COMMAND, blocks, silence
@@ -31,11 +31,13 @@ BEGINNING = SpeechCheckpoint()
 @pytest.fixture(scope="module", params=["whisper", "offline", "fake"])
 async def recognizer(request: pytest.FixtureRequest, fixture_model: Path) -> AsyncIterator[SpeechRecognizer]:
     if request.param == "fake":
-        opening = open_recognizer(SpeechSettings(replicas=2), clock=Clock(), host_command=FAKE_HOST_COMMAND)
+        opening = open_recognizer(
+            Settings.model_construct(replicas=2), clock=Clock(), host_command=FAKE_HOST_COMMAND
+        )
     else:
         if request.param == "offline":
             pytest.importorskip("pocketsphinx")
-        settings = SpeechSettings(engine=request.param, model=str(fixture_model), device="cpu")
+        settings = Settings.model_construct(engine=request.param, model=str(fixture_model), device="cpu")
         opening = open_recognizer(settings, clock=Clock())
     async with opening as opened:
         await opened.loaded()

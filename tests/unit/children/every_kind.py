@@ -19,7 +19,6 @@ from stenobird.egress.proxy import Grant
 from stenobird.media.decode import DecoderLimits, start_decoder
 from stenobird.ports import Clock
 from stenobird.speakers.pool import SpeakerPool
-from stenobird.speech.protocol import SpeechSettings
 from stenobird.speech.recognizer import open_recognizer
 from stenobird.translation.translator import open_translator
 
@@ -58,7 +57,7 @@ async def main(models: str) -> None:
         writer.close()
 
     clock = Clock()
-    speech = SpeechSettings(engine="whisper", model=str(FIXTURE_MODEL), device="cpu", replicas=1)
+    speech = Settings.model_construct(engine="whisper", model=str(FIXTURE_MODEL), device="cpu", replicas=1)
     translation = Settings.model_construct(translation_model=models, translation_device="cpu")
     speakers = SpeakerPool(models, clock=clock)
     server = await asyncio.start_server(accept, "127.0.0.1", 0)

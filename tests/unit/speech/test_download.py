@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stenobird.config import Settings
 from stenobird.errors import EngineUnavailable
 from stenobird.ports import Clock
-from stenobird.speech.protocol import SpeechSettings
 from stenobird.speech.recognizer import WhisperRecognizer, open_recognizer
 from tests.support.hub import FakeHub, hub_environment, serve_hub
 from tests.support.until import async_until
@@ -25,8 +25,8 @@ def open_from_hub(
 ) -> AbstractAsyncContextManager[WhisperRecognizer]:
     for name, value in hub_environment(url).items():
         monkeypatch.setenv(name, value)
-    settings = SpeechSettings(engine="whisper", model=model, device="cpu", cache_dir=str(cache))
-    return open_recognizer(settings, clock=Clock())
+    settings = Settings.model_construct(engine="whisper", model=model, device="cpu")
+    return open_recognizer(settings, clock=Clock(), cache_dir=str(cache))
 
 
 async def test_a_model_is_downloaded_once_and_its_progress_shows(

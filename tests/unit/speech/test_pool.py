@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pytest
 
+from stenobird.config import Settings
 from stenobird.errors import EngineUnavailable, TranscriptionFailed
 from stenobird.inference.lanes import URGENT_IN_A_ROW
 from stenobird.inference.pool import KILLS_BEFORE_SUSPECT
 from stenobird.speech.pool import SpeechPool
-from stenobird.speech.protocol import SpeechSettings, WindowRequest
+from stenobird.speech.protocol import WindowRequest
 from tests.support.impatient_clock import ImpatientClock
 from tests.support.speech_host import FAKE_HOST_COMMAND, tone
 from tests.support.until import async_until
@@ -38,7 +39,7 @@ async def open_pool(
     command: Sequence[str] = FAKE_HOST_COMMAND,
     **changes: Any,
 ) -> AsyncIterator[SpeechPool]:
-    settings = SpeechSettings(
+    settings = Settings.model_construct(
         replicas=replicas, window_timeout_seconds=TIMEOUT_SECONDS, device=device, **changes
     )
     pool = SpeechPool(settings, clock=clock or ImpatientClock(), host_command=command)
@@ -341,15 +342,15 @@ async def test_the_host_dies_with_the_pool() -> None:
 
 OWNER = """
 import asyncio, structlog, sys
+from stenobird.config import Settings
 from stenobird.ports import Clock
-from stenobird.speech.protocol import SpeechSettings
 from stenobird.speech.recognizer import open_recognizer
 from tests.support.speech_host import FAKE_HOST_COMMAND
 
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 async def main():
-    opening = open_recognizer(SpeechSettings(), clock=Clock(), host_command=FAKE_HOST_COMMAND)
+    opening = open_recognizer(Settings.model_construct(), clock=Clock(), host_command=FAKE_HOST_COMMAND)
     async with opening as recognizer:
         await recognizer.loaded()
         print(recognizer.status()["host_pid"], flush=True)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from faster_whisper import WhisperModel
 
+from stenobird.config import Settings
 from stenobird.demo import TALK_PATH, word_error_rate
 from stenobird.errors import EngineUnavailable, InvalidRequest, TranscriptionFailed
 from stenobird.ports import SAMPLE_RATE, Clock, RecognitionOptions, SpeechCheckpoint, WindowResult
 from stenobird.speech.pool import SpeechPool
-from stenobird.speech.protocol import DecodedWindow, EngineInfo, SpeechSettings, WindowRequest
+from stenobird.speech.protocol import DecodedWindow, EngineInfo, WindowRequest
 from stenobird.speech.recognizer import WhisperRecognizer, open_recognizer
 from tests.support.impatient_clock import ImpatientClock
 from tests.support.speech import decode_clip
@@ -35,14 +36,14 @@ BEGINNING = SpeechCheckpoint()
 
 
 def open_fixture(model: Path, **changes: Any) -> AbstractAsyncContextManager[WhisperRecognizer]:
-    settings = SpeechSettings(engine="whisper", model=str(model), device="cpu", **changes)
+    settings = Settings.model_construct(engine="whisper", model=str(model), device="cpu", **changes)
     return open_recognizer(settings, clock=Clock())
 
 
 def open_fake(
     *, clock: ImpatientClock | None = None, **changes: Any
 ) -> AbstractAsyncContextManager[WhisperRecognizer]:
-    settings = SpeechSettings(replicas=2, **changes)
+    settings = Settings.model_construct(replicas=2, **changes)
     return open_recognizer(settings, clock=clock or ImpatientClock(), host_command=FAKE_HOST_COMMAND)
 
 
@@ -351,7 +352,7 @@ async def test_a_hung_window_is_watched(tmp_path: Path) -> None:
 
         def restarted() -> bool:
             restarts: int = recognizer.status()["restarts"]
-            clock.ahead_seconds += 0 if restarts else SpeechSettings().window_timeout_seconds
+            clock.ahead_seconds += 0 if restarts else Settings.model_fields["window_timeout_seconds"].default
             return restarts == 1
 
         await async_until(restarted)
@@ -411,8 +412,8 @@ async def test_auto_falls_back_to_the_offline_engine_and_says_so(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    settings = SpeechSettings(cache_dir=str(tmp_path), device="cpu")
-    async with open_recognizer(settings, clock=Clock()) as recognizer:
+    settings = Settings.model_construct(device="cpu")
+    async with open_recognizer(settings, clock=Clock(), cache_dir=str(tmp_path)) as recognizer:
         await recognizer.loaded()
         status = recognizer.status()
 
@@ -426,14 +427,14 @@ async def test_whisper_without_a_model_says_what_to_do(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    settings = SpeechSettings(engine="whisper", cache_dir=str(tmp_path), device="cpu")
-    async with open_recognizer(settings, clock=Clock()) as recognizer:
+    settings = Settings.model_construct(engine="whisper", device="cpu")
+    async with open_recognizer(settings, clock=Clock(), cache_dir=str(tmp_path)) as recognizer:
         with pytest.raises(EngineUnavailable, match="set STENOBIRD_MODEL to its folder"):
             await recognizer.loaded()
 
 
 async def test_a_model_that_cannot_translate_is_not_asked_to() -> None:
-    recognizer = WhisperRecognizer(SpeechSettings(), clock=Clock())
+    recognizer = WhisperRecognizer(Settings.model_construct(), clock=Clock())
     languages = ("de", "en")
     recognizer.check(RecognitionOptions(task="translate"))
     recognizer.info = EngineInfo("whisper", "turbo", "cuda", "float16", 1, 16, languages, translates=False)
