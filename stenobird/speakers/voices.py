@@ -42,14 +42,6 @@ def window_start(number: int) -> int:
     return min(number, _CLOSE_WINDOWS) * _CLOSE_STEP + max(0, number - _CLOSE_WINDOWS) * _STEP
 
 
-def window_starts(samples: int) -> list[int]:
-    """Return where the windows of audio of this length begin; the last one may end after it."""
-    starts = [0]
-    while starts[-1] + WINDOW_SAMPLES < samples:
-        starts.append(window_start(len(starts)))
-    return starts
-
-
 def pack(voices: Sequence[Voice]) -> bytes:
     """Return the voices of a window as bytes; embeddings are rounded to 16 bits."""
     described = [[voice.runs, round(voice.seconds, 2), voice.embedding is not None] for voice in voices]

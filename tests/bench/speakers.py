@@ -34,8 +34,9 @@ from stenobird.ports import SAMPLE_RATE
 from stenobird.speakers.finder import VoiceModels
 from stenobird.speakers.labels import find_turns
 from stenobird.speakers.models import EMBEDDING_FILE, SEGMENTATION_FILE, resolve
-from stenobird.speakers.voices import WINDOW_SAMPLES, window_starts
+from stenobird.speakers.voices import WINDOW_SAMPLES
 from tests.bench.service import Service, served
+from tests.support.speaker_models import window_starts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stenobird.speakers.models import EMBEDDING_FILE, SEGMENTATION_FILE
+from stenobird.speakers.voices import WINDOW_SAMPLES, window_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 _SEED: Final = 7
 
 Floats = npt.NDArray[np.float32]
+
+
+def window_starts(samples: int) -> list[int]:
+    """Return where the windows of audio of this length begin; the last one may end after it."""
+    starts = [0]
+    while starts[-1] + WINDOW_SAMPLES < samples:
+        starts.append(window_start(len(starts)))
+    return starts
 
 
 def write_speaker_models(folder: Path) -> Path:

@@ -21,10 +21,11 @@ from stenobird.ports import SAMPLE_RATE
 from stenobird.speakers.finder import VoiceModels
 from stenobird.speakers.labels import Span, label
 from stenobird.speakers.models import EMBEDDING_FILE, SEGMENTATION_FILE, resolve
-from stenobird.speakers.voices import WINDOW_SAMPLES, window_starts
+from stenobird.speakers.voices import WINDOW_SAMPLES
 from tests.support.http_reader import EventReader, ReadEvent
 from tests.support.media_server import Resource, ThreadedMediaServer
 from tests.support.server_process import ServerProcess
+from tests.support.speaker_models import window_starts
 from tests.support.speech import decode_clip
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import pytest
 from stenobird.speakers import clusters
 from stenobird.speakers.clusters import cluster
 from stenobird.speakers.labels import Label, Span, find_turns, label
-from stenobird.speakers.voices import EMBEDDING_SIZE, Voice, pack, unpack, window_start, window_starts
+from stenobird.speakers.voices import EMBEDDING_SIZE, Voice, pack, unpack, window_start
+from tests.support.speaker_models import window_starts
 
 SECOND = 16_000
 
