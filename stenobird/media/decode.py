@@ -97,8 +97,6 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 class Found:
     """The child has opened the file. `duration_seconds` is what the file states, true or not."""
 
-    container: str
-    codec: str
     duration_seconds: float | None
     duration_exact: bool
 

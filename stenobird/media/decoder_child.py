@@ -13,7 +13,7 @@ Wire format, little-endian. Child to parent: kind (1 byte), length (u32), payloa
 
     R  offset (u64), size (u32): bytes from there, please       answered by: length (u32), bytes; 0 is the end
     S  wait (u8): how long is the file?                         answered by: length (i64), -1 unknown
-    I  JSON: container, codec, duration_seconds, duration_exact
+    I  JSON: duration_seconds, duration_exact
     P  position (u64), then s16 samples: at most a second of PCM; position is the highest byte offset read
     H  position (u64): still working, on samples that are skipped
     E  JSON: the end: samples (from the start of the audio), corrupt_packets, cut_off, note
@@ -417,13 +417,7 @@ class Job:
         size = self._source.size(wait=False)
         stated = mpeg_stated_seconds(read_fully(self._source, base, 128)) if demuxer == "mp3" else None
         seconds, exact = duration(container, stream, demuxer, size and size - base, stated)
-        info = {
-            "container": demuxer,
-            "codec": stream.codec_context.codec.canonical_name,
-            "duration_seconds": seconds,
-            "duration_exact": exact,
-        }
-        send(b"I", json.dumps(info).encode())
+        send(b"I", json.dumps({"duration_seconds": seconds, "duration_exact": exact}).encode())
         for _ in range(MAX_PARTS):
             following = self._decode(pipe, container, stream, demuxer)
             if following is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -236,7 +235,7 @@ class MediaStream:
         if self._unverified is not None and self._unverified.get("prefix_bytes", 0) <= intake.front:
             self._unverified = None
         self._next_sample = request.start_sample
-        self._found: Found | None = None
+        self._found = Found(duration_seconds=None, duration_exact=False)
         self._samples: int | None = None
         self.warning: str | None = None
         self._blocks: AsyncGenerator[PCM] | None = None
@@ -254,17 +253,12 @@ class MediaStream:
         """See `ports.AudioStream`."""
         if self._samples is not None:
             return self._samples / SAMPLE_RATE
-        claim = self._found.duration_seconds if self._found is not None else None
+        claim = self._found.duration_seconds
         if claim is None:
             claim = self._intake.stated_seconds
         # Headers may state anything, up to centuries; a length past the limit means nothing.
-        if (
-            claim is None
-            or not math.isfinite(claim)
-            or not 0 < claim * SAMPLE_RATE <= self._request.limits.max_samples
-        ):
-            return None
-        return claim
+        most = self._request.limits.max_samples
+        return claim if claim is not None and 0 < claim * SAMPLE_RATE <= most else None
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -376,7 +370,7 @@ class MediaStream:
         stop = self._request.limits.stop_samples
         if stop is not None and end.samples >= stop:
             return
-        self._samples = max(self._next_sample, 0)
+        self._samples = self._next_sample
         self.warning = self._what_is_missing(end, failure)
 
     def _what_is_missing(self, end: Ended, failure: JobError | None) -> str | None:
@@ -384,10 +378,8 @@ class MediaStream:
         at = timedelta(seconds=int(seconds))
         if failure is not None:
             return f"The download broke off, so the transcript ends at {at}. {failure.message}"
-        claim = (
-            self._found.duration_seconds if self._found is not None and self._found.duration_exact else None
-        )
-        if end.cut_off or (claim is not None and math.isfinite(claim) and is_cut_off(claim, seconds)):
+        claim = self._found.duration_seconds if self._found.duration_exact else None
+        if end.cut_off or (claim is not None and is_cut_off(claim, seconds)):
             return f"The file is cut off: it ends at {at}, though its header states more."
         if end.note is not None and claim is None:
             return f"The file is damaged: what can be decoded ends at {at}."

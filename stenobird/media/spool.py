@@ -37,10 +37,8 @@ lost by a kill at most, and a large file costs one fsync per 8 MiB."""
 class Intervals:
     """Disjoint half-open ranges of byte offsets, merged as they touch."""
 
-    def __init__(self, ranges: Collection[tuple[int, int]] = ()) -> None:
+    def __init__(self) -> None:
         self._ranges: list[tuple[int, int]] = []
-        for start, end in ranges:
-            self.add(start, end)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self._ranges)

@@ -13,13 +13,12 @@ from stenobird.inference.pool import HostPool
 from stenobird.ports import VoiceFinder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
 
     from stenobird.config import Settings
     from stenobird.inference.frames import Header
     from stenobird.ports import PCM, Clock
 
-HOST_COMMAND: Final = (sys.executable, "-I", "-m", "stenobird.speakers.host_child")
 WINDOW_TIMEOUT_SECONDS: Final = 60.0
 """A window takes 0.2 s of a core."""
 
@@ -31,9 +30,10 @@ class SpeakerPool(HostPool, VoiceFinder):
     unavailable: ClassVar = EngineUnavailable
     failed: ClassVar = TranscriptionFailed
 
-    def __init__(self, model: str, *, clock: Clock, host_command: Sequence[str] = HOST_COMMAND) -> None:
+    def __init__(self, model: str, *, clock: Clock) -> None:
+        command = (sys.executable, "-I", "-m", "stenobird.speakers.host_child")
         load = {"model": model, "cache_dir": None, "device": "cpu", "compute_type": "float32"}
-        super().__init__(host_command, load, clock=clock, timeout_seconds=WINDOW_TIMEOUT_SECONDS)
+        super().__init__(command, load, clock=clock, timeout_seconds=WINDOW_TIMEOUT_SECONDS)
 
     @override
     async def find_voices(self, job_id: str, pcm: PCM) -> bytes:

@@ -353,7 +353,7 @@ async def test_jobs_at_once_do_not_wait_for_a_spare_child(
 @pytest.mark.parametrize(
     ("kind", "payload"),
     [
-        (b"I", b'{"container": "mp3", "codec": "mp3", "duration_seconds": "long", "duration_exact": true}'),
+        (b"I", b'{"duration_seconds": "long", "duration_exact": true}'),
         (b"E", b'{"samples": 1, "corrupt_packets": 0, "cut_off": false}'),
         (b"E", b'{"samples": 1, "corrupt_packets": 0, "cut_off": false, "note": null, "more": 1}'),
         (b"X", b'{"kind": "broken", "message": ["it is damaged"]}'),
