@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from stenobird.client import DoneEvent, ErrorEvent, PreviewLockedEvent, StatusEvent, TranscriptEvent
+from stenobird.client import DoneEvent, PreviewLockedEvent, StatusEvent, TranscriptEvent
 from stenobird.formats.cues import clean
 from stenobird.formats.documents import clock
 
@@ -55,6 +55,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 class LiveTranscript:
     """Shows the events of one job on standard error; standard output is left to the transcript.
 
+    The error of a job that fails is left to the command, which ends with it.
+
     With `text_out`, its text goes to standard output as it comes. Use it as a context manager, and pass every
     event to `show`, in order.
     """
@@ -86,8 +88,6 @@ class LiveTranscript:
                 self._progress.update(self._task, completed=event.end, position=clock(event.end))
             case PreviewLockedEvent():
                 self._line("[yellow]preview ended[/yellow] ", f"{event.message} {event.upgrade_url}")
-            case ErrorEvent():
-                self._line("[red]failed[/red] ", f"{event.error.code}: {event.error.message}")
             case DoneEvent():
                 if event.warning:
                     self._line("[yellow]warning[/yellow] ", event.warning)

@@ -108,6 +108,14 @@ def test_the_reason_for_a_source_is_shown_once(capsys: pytest.CaptureFixture[str
     ]
 
 
+def test_the_error_of_a_job_is_left_to_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    error = {"id": "tr_1", "status": "failed", "error": "audio_unreachable", "message": "Gone."}
+    with LiveTranscript() as live:
+        live.show(parse_event("error", 1, error))
+
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
 def test_doctor_checks_ports_on_ipv4_and_ipv6(host: str) -> None:
     if ":" in host and not socket.has_dualstack_ipv6():
