@@ -132,11 +132,10 @@ class _Climb:
         if (rule := self._rule_for(search.url)) is not None:
             self._known_platform = True
             answer = await self._try_rung(rule, search.url)
-            generic = answer is None or not answer.final
-            found = await self._follow(answer, rule.stage) if answer is not None else None
-            if found is not None:
+            generic = not answer.final
+            if (found := await self._follow(answer, rule.stage)) is not None:
                 return found
-            if answer is None or answer.failure is None:
+            if answer.failure is None:
                 await search.report(rule.stage, "passed", f"{rule.name} has no audio that could be opened.")
         found = await self._from_url(generic=generic) or await self._from_elsewhere()
         if found is not None:
@@ -153,15 +152,15 @@ class _Climb:
     def _is_known(self, url: str) -> bool:
         return self._rule_for(url) is not None
 
-    async def _try_rung(self, rung: Rung, url: str, *, keep_errors: bool = True) -> FoundSource | None:
+    async def _try_rung(self, rung: Rung, url: str, *, keep_errors: bool = True) -> FoundSource:
         """Try a rung. Its failure is reported and kept for the end; it never ends the search."""
         try:
             answer = await rung.try_(self._search, url)
         except (JobError, EgressError) as exc:
-            if (trouble := WorkerTrouble.behind(exc)) is not None:
-                raise trouble from exc
             answer = FoundSource(failure=exc)
-        if answer is not None and answer.failure is not None:
+        if answer.failure is not None:
+            if (trouble := WorkerTrouble.behind(answer.failure)) is not None:
+                raise trouble from answer.failure
             await self._search.report(rung.stage, "failed", answer.failure.message)
             if keep_errors and isinstance(answer.failure, JobError):
                 self._errors.append(answer.failure)
@@ -177,14 +176,14 @@ class _Climb:
     ) -> FoundAudio | None:
         """Follow a rung's leads. For a player on a page, `episode` is the page's; no show is meant then."""
         search = self._search
-        if answer.wanted is not None and episode is None:
+        if episode is None:
             search.wanted = answer.wanted.merged(search.wanted)
         if (found := await self._open(answer.media, page_url, found_at=stage)) is not None:
             return found
         for feed_lead in answer.feeds[:MAX_FEEDS]:
             meant = feed_lead
             if episode is not None:
-                wanted = feed_lead.wanted.merged(answer.wanted or EpisodeFacts()).merged(episode)
+                wanted = feed_lead.wanted.merged(answer.wanted).merged(episode)
                 meant = replace(feed_lead, newest=False, wanted=wanted)
             if (found := await self._from_feed(meant, page_url)) is not None:
                 return found
@@ -439,11 +438,10 @@ class _Climb:
     async def _from_frame(self, page: PageFacts, url: str) -> FoundAudio | None:
         """Look into a player on the page: its platform's rule, else the player's own page. Depth 1 only."""
         search = self._search
-        rule = self._rule_for(url)
-        answer = await self._try_rung(rule, url, keep_errors=False) if rule is not None else None
-        if rule is not None and answer is not None:
+        if (rule := self._rule_for(url)) is not None:
+            answer = await self._try_rung(rule, url, keep_errors=False)
             found = await self._follow(answer, rule.stage, page_url=page.final_url, episode=page.episode)
-            if found is None and answer.wanted is not None and not answer.media and not answer.feeds:
+            if found is None and not answer.media and not answer.feeds:
                 search.wanted = answer.wanted.merged(search.wanted)
             # If a platform refuses for good (music, encrypted), its player's page is no use either.
             if found is not None or answer.final or isinstance(answer.failure, JobError):
@@ -494,11 +492,10 @@ class _Climb:
             # A directory that is down says nothing about a page that may not be listed there anyway.
             keep = rung.stage != "resolving_directory" or self._known_platform
             answer = await self._try_rung(rung, search.url, keep_errors=keep)
-            if answer is not None:
-                page_url = self._page.final_url if self._page else None
-                if (found := await self._follow(answer, rung.stage, page_url=page_url)) is not None:
-                    return found
-            if answer is None or answer.failure is None:
+            page_url = self._page.final_url if self._page else None
+            if (found := await self._follow(answer, rung.stage, page_url=page_url)) is not None:
+                return found
+            if answer.failure is None:
                 await search.report(rung.stage, "passed", _NOTHING.get(rung.stage, "Nothing was found."))
         return None
 

@@ -121,10 +121,10 @@ class Extractor:
             raise _explained(answer)
         return read_extraction(answer.get("info"))
 
-    async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
+    async def try_(self, search: SearchContext, url: str) -> FoundSource:
         """Return the recording at the URL, else that of the only audio player on the page."""
         found = await self.extract([url, *await _only_player(search, url)])
-        return FoundSource(media=choose(found)) if found is not None else None
+        return FoundSource(media=choose(found)) if found is not None else FoundSource()
 
     async def _run(self, urls: Sequence[str], proxy: str, home: str) -> dict[str, Any]:
         limits = self._limits

@@ -182,29 +182,24 @@ class PodcastDirectory:
             self._answers.popitem(last=False)
         return listing
 
-    async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
+    async def try_(self, search: SearchContext, url: str) -> FoundSource:
         """Return feeds to search for the episode, and the episode itself if the directory lists it."""
         try:
             page = await search.page(url)
         except EgressError:
             page = None
-        linked = apple_shows(page) if page else ()
-        if linked:
+        if page is not None and (linked := apple_shows(page)):
             return await self._of_linked_show(search, page, linked)
         wanted = search.wanted
         if not (wanted.title and wanted.show and (page is None or _about_podcast(page))):
-            return None
-        technique, reason = (
-            "directory.search",
-            "the podcast directory lists an episode of this show and title",
-        )
+            return FoundSource()
+        technique = "directory.search"
+        reason = "the podcast directory lists an episode of this show and title"
         listed = await self.find_episodes(search, wanted.title, wanted.show)
         shows = await self.find_shows(search, wanted.show)
         named = [*(one.feed_url for one in listed), *(show.feed_url for show in shows)]
         feeds = dict.fromkeys(feed for feed in named if feed)
         media = [MediaLead(one.url, technique, reason, episode=one.facts) for one in listed if one.url]
-        if not feeds and not media:
-            return None
         return FoundSource(
             # Two listings with one title may be two episodes; the feeds tell them apart by date and length.
             media=tuple(media) if len(media) == 1 else (),
@@ -212,18 +207,18 @@ class PodcastDirectory:
         )
 
     async def _of_linked_show(
-        self, search: SearchContext, page: PageFacts | None, linked: tuple[str, ...]
-    ) -> FoundSource | None:
+        self, search: SearchContext, page: PageFacts, linked: tuple[str, ...]
+    ) -> FoundSource:
         feeds = []
         for show_id in linked:
             show = await self.lookup(search, show_id)
             if show is None or not show.feed_url:
                 continue
-            is_show_page = page is not None and not page.is_episode
+            is_show_page = not page.is_episode
             if is_show_page and not _names(page, show):
                 continue  # a badge in the footer of a page about something else
             feeds.append(FeedLead(show.feed_url, "directory.linked_show", search.wanted, newest=is_show_page))
-        return FoundSource(feeds=tuple(feeds)) if feeds else None
+        return FoundSource(feeds=tuple(feeds))
 
 
 def apple_shows(page: PageFacts) -> tuple[str, ...]:
@@ -240,9 +235,7 @@ def _about_podcast(page: PageFacts) -> bool:
     return page.is_podcast or any("podcast" in (text or "").casefold() for text in said)
 
 
-def _names(page: PageFacts | None, show: ListedShow) -> bool:
-    if page is None:
-        return False
+def _names(page: PageFacts, show: ListedShow) -> bool:
     name = episodes.plain(show.name)
     said = (page.title, page.first_meta("og:title"), page.first_meta("og:site_name"), page.episode.show)
     return bool(name) and any(f" {name} " in f" {episodes.plain(text)} " for text in said)

@@ -119,12 +119,12 @@ class FoundSource:
 
     With `final`, the page itself is useless (an application shell, whose `og:audio` is a clip): if the leads
     fail, only its feed links, the directory and the extractor follow. `failure` is the reason why a rung has
-    no leads, if it still has facts or `final` to return.
+    no leads.
     """
 
     media: tuple[MediaLead, ...] = ()
     feeds: tuple[FeedLead, ...] = ()
-    wanted: EpisodeFacts | None = None
+    wanted: EpisodeFacts = field(default_factory=EpisodeFacts)
     final: bool = False
     failure: EgressError | JobError | None = None
 
@@ -198,8 +198,8 @@ class Rung(Protocol):
     def stage(self) -> Stage:
         """The stage under which its verdicts are reported."""
 
-    async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
-        """Return what this rung knows about `url`, `None` if it knows nothing.
+    async def try_(self, search: SearchContext, url: str) -> FoundSource:
+        """Return what this rung knows about `url`, which may be nothing.
 
         `url` is the submitted URL, normalised, or that of a player embedded in the submitted page. A rung may
         raise `EgressError`: the ladder reports it and goes on. A `JobError` that it raises, or returns as

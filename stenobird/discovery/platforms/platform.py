@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from stenobird.discovery import urls
+from stenobird.discovery.parsing.facts import FoundSource
 from stenobird.discovery.platforms.visit import Visit
 from stenobird.discovery.platforms.ways import OFFLINE
 from stenobird.errors import EgressError, JobError
 
 if TYPE_CHECKING:
     from stenobird.discovery.feeds.directory import PodcastDirectory
-    from stenobird.discovery.parsing.facts import FoundSource, SearchContext
+    from stenobird.discovery.parsing.facts import SearchContext
     from stenobird.discovery.platforms.ways import Way
     from stenobird.sources import Stage
 
@@ -103,7 +103,7 @@ class PlatformRung:
         """Return whether the platform has a route for the URL."""
         return self._platform.route(url) is not None
 
-    async def try_(self, search: SearchContext, url: str) -> FoundSource | None:
+    async def try_(self, search: SearchContext, url: str) -> FoundSource:
         """Follow the route's ways until one has found media; ways without requests are followed in any case.
 
         Layouts and APIs change, so after a way that fails the next one is tried. If none finds anything, the
@@ -111,7 +111,7 @@ class PlatformRung:
         """
         routed = self._platform.route(url)
         if routed is None:
-            return None
+            return FoundSource()
         route, values = routed
         visit = Visit(search, url, self.name, values, self._directory)
         failure: EgressError | JobError | None = None
@@ -122,9 +122,4 @@ class PlatformRung:
                 await way(visit)
             except (EgressError, JobError) as error:
                 failure = failure or error
-        found = visit.found(final=route.final)
-        if failure is None or visit.media or visit.feeds:
-            return found
-        if found is None:
-            raise failure
-        return replace(found, failure=failure)
+        return visit.found(final=route.final, failure=failure)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from stenobird.discovery.feeds.directory import PodcastDirectory
     from stenobird.discovery.parsing.facts import PageFacts, SearchContext
+    from stenobird.errors import EgressError, JobError
 
 
 class _Value(str):
@@ -123,16 +124,14 @@ class Visit:
         await self.page()
         return await self.search.source(self.url)
 
-    def found(self, *, final: bool) -> FoundSource | None:
-        """Return all leads with all facts learnt, `None` if there are neither."""
+    def found(self, *, final: bool, failure: EgressError | JobError | None) -> FoundSource:
+        """Return all leads with all facts learnt; `failure` only if there are no leads."""
         about = replace(self.facts, page_urls=(*self.facts.page_urls, self.url))
         media = tuple(replace(lead, episode=about) for lead in self.media)
         feeds = tuple(
             lead if lead.newest else replace(lead, wanted=lead.wanted.merged(about)) for lead in self.feeds
         )
-        if not (media or feeds or final or self.facts != EpisodeFacts()):
-            return None
-        return FoundSource(media=media, feeds=feeds, wanted=about, final=final)
+        return FoundSource(media, feeds, about, final, failure=None if media or feeds else failure)
 
 
 # --- an episode in JSON -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from stenobird.discovery.feeds.directory import (
     apple_shows,
 )
 from stenobird.discovery.page.reader import read_page
-from stenobird.discovery.parsing.facts import Document, EpisodeFacts
+from stenobird.discovery.parsing.facts import Document, EpisodeFacts, FoundSource
 from stenobird.errors import ConnectFailed, DirectoryLookupFailed
 from stenobird.sources import NO_HEADERS
 from stenobird.testing import FakeClock
@@ -263,7 +263,6 @@ async def test_a_page_that_links_its_show_is_looked_up_by_it(directory: PodcastD
         WANTED,
     )
     found = await directory.try_(search, PAGE)
-    assert found is not None
     (lead,) = found.feeds
     assert (lead.url, lead.newest, lead.wanted) == ("https://feeds.example/a", False, WANTED)
 
@@ -276,13 +275,13 @@ async def test_a_home_page_means_the_newest_only_if_it_is_the_shows_own(
 ) -> None:
     search = Search(f"<title>{title}</title>" + badge(1234567), {"1234567": results(show("My Show"))})
     found = await directory.try_(search, "https://show.example/")
-    assert [lead.newest for lead in found.feeds] == newest if found else newest == []
+    assert [lead.newest for lead in found.feeds] == newest
 
 
 async def test_a_list_of_podcasts_is_about_none_of_them(directory: PodcastDirectory) -> None:
     search = Search("<title>Ten podcasts</title>" + badge(1234567, 2234567, 3234567))
     assert apple_shows(await search.page(PAGE) or pytest.fail("no page")) == ()
-    assert await directory.try_(search, PAGE) is None
+    assert await directory.try_(search, PAGE) == FoundSource()
     assert search.asked == []
 
 
@@ -294,7 +293,6 @@ async def test_show_and_title_are_searched_for_a_page_about_a_podcast(directory:
     )
     answers = {"My Show The episode": listed, "My Show": results(show("My Show", "https://feeds.example/b"))}
     found = await directory.try_(Search(PODCAST_PAGE, answers, WANTED), PAGE)
-    assert found is not None
     assert [(lead.url, lead.episode.duration_seconds) for lead in found.media] == [
         ("https://cdn.example/right.mp3", 1800.0)
     ]
@@ -308,7 +306,6 @@ async def test_two_listed_episodes_of_one_title_are_left_to_the_feed(directory: 
     twice = results(*(episode("The episode", "My Show", f"https://cdn.example/{key}.mp3") for key in "ab"))
     search = Search(PODCAST_PAGE, {"My Show The episode": twice, "My Show": NOTHING}, WANTED)
     found = await directory.try_(search, PAGE)
-    assert found is not None
     assert found.media == ()
     assert [lead.url for lead in found.feeds] == ["https://feeds.example/a"]
 
@@ -326,7 +323,7 @@ async def test_the_directory_is_not_queried_without_a_reason(
     directory: PodcastDirectory, page: str, wanted: EpisodeFacts
 ) -> None:
     search = Search(page, {}, wanted)
-    assert await directory.try_(search, PAGE) is None
+    assert await directory.try_(search, PAGE) == FoundSource()
     assert search.asked == []
 
 
@@ -335,4 +332,4 @@ async def test_no_match_gives_none(directory: PodcastDirectory) -> None:
         "My Show The episode": results(episode("Another", "My Show")),
         "My Show": results(show("Not My Show")),
     }
-    assert await directory.try_(Search(PODCAST_PAGE, answers, WANTED), PAGE) is None
+    assert await directory.try_(Search(PODCAST_PAGE, answers, WANTED), PAGE) == FoundSource()

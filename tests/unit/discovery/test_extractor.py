@@ -23,7 +23,7 @@ from stenobird.discovery.extractor.rung import (
     advice_on,
     extractor_status,
 )
-from stenobird.discovery.parsing.facts import PageFacts
+from stenobird.discovery.parsing.facts import FoundSource, PageFacts
 from stenobird.egress.client import EgressClient
 from stenobird.egress.policy import EgressPolicy
 from stenobird.egress.proxy import EgressProxy
@@ -185,7 +185,7 @@ async def test_only_the_single_audio_player_of_a_page_is_extracted() -> None:
     recorder = _Recorder()
     page = "https://blog.example/post"
     for iframes in ((player,), (player, f"{player}2"), ("https://www.youtube.com/embed/dQw4w9WgXcQ",)):
-        assert await recorder.try_(_Search(*iframes), page) is None  # type: ignore[arg-type]
+        assert await recorder.try_(_Search(*iframes), page) == FoundSource()  # type: ignore[arg-type]
     assert recorder.asked == [[page, player], [page], [page]]
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from stenobird.discovery.feeds.directory import PodcastDirectory
 from stenobird.discovery.page.reader import read_page
-from stenobird.discovery.parsing.facts import Document, EpisodeFacts
+from stenobird.discovery.parsing.facts import Document, EpisodeFacts, FoundSource
 from stenobird.discovery.platforms import platform_rules
 from stenobird.errors import ConnectFailed
 from stenobird.sources import NO_HEADERS
@@ -19,7 +19,7 @@ from stenobird.testing import FakeClock
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stenobird.discovery.parsing.facts import FoundSource, PageFacts
+    from stenobird.discovery.parsing.facts import PageFacts
 
 
 @dataclass
@@ -73,20 +73,24 @@ class Asked:
     """What a rule answered: the search itself, and the addresses in order."""
 
     search: FakeSearch
-    found: FoundSource | None
+    found: FoundSource
 
     @property
     def media(self) -> list[str]:
-        return [lead.url for lead in self.found.media] if self.found else []
+        return [lead.url for lead in self.found.media]
 
     @property
     def feeds(self) -> list[tuple[str, bool]]:
-        return [(lead.url, lead.newest) for lead in self.found.feeds] if self.found else []
+        return [(lead.url, lead.newest) for lead in self.found.feeds]
 
     @property
     def wanted(self) -> EpisodeFacts:
-        assert self.found is not None
-        return self.found.wanted or EpisodeFacts()
+        return self.found.wanted
+
+    @property
+    def is_nothing(self) -> bool:
+        learnt = replace(self.wanted, page_urls=())
+        return replace(self.found, wanted=learnt) == FoundSource()
 
 
 @dataclass
@@ -106,7 +110,7 @@ class World:
         assert rule is not None, f"no rule knows {url}"
         search = FakeSearch(documents or {})
         found = await rule.try_(search, url)
-        if found is not None and found.failure is not None:
+        if found.failure is not None:
             raise found.failure
         return Asked(search, found)
 

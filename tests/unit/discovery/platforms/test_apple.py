@@ -147,7 +147,7 @@ async def test_a_show_without_a_public_feed_is_the_newest_that_is_listed(world: 
 async def test_a_show_that_no_storefront_lists_is_left_to_the_generic_rungs(world: Any) -> None:
     empty = {"resultCount": 0, "results": []}
     asked = await world.ask(SHOW_URL, {lookup("de"): empty, lookup("us"): empty})
-    assert asked.found is None
+    assert asked.is_nothing
 
 
 @pytest.mark.parametrize(

@@ -181,14 +181,14 @@ class TestSimplecast:
             f"https://player.simplecast.com/{OTHER}",
             {f"https://api.simplecast.com/episodes/{OTHER}": self.ANSWER},
         )
-        assert asked.found is None
+        assert asked.is_nothing
 
     async def test_an_answer_in_another_form_leaves_it_to_the_generic_rungs(self, world: Any) -> None:
         asked = await world.ask(
             f"https://player.simplecast.com/{UUID}",
             {f"https://api.simplecast.com/episodes/{UUID}": ["nothing", "known"]},
         )
-        assert asked.found is None
+        assert asked.is_nothing
 
 
 class TestSpreaker:
@@ -232,7 +232,7 @@ class TestIHeart:
         asked = await world.ask(
             self.URL, {self.API: {"episode": {"id": 1, "mediaUrl": "https://cdn.example/wrong.mp3"}}}
         )
-        assert asked.found is None
+        assert asked.is_nothing
 
     async def test_a_show_is_its_newest_episode(self, world: Any) -> None:
         api = "https://api.iheart.com/api/v3/podcast/podcasts/29236323/episodes?limit=1"

@@ -25,8 +25,6 @@ async def test_the_example_of_the_guide_works_as_it_says(world: Any, search: Any
     rung = PlatformRung(entry, world.directory)
     episode = await rung.try_(search({}), "https://examplecast.com/e/123")
     show = await rung.try_(search({}), "https://the-show.examplecast.com/")
-    assert episode is not None
-    assert show is not None
     assert [lead.url for lead in episode.media] == ["https://media.examplecast.com/123.mp3"]
     assert [(lead.url, lead.newest) for lead in show.feeds] == [
         ("https://feeds.examplecast.com/the-show.xml", True)

@@ -46,7 +46,7 @@ async def test_an_episode_is_looked_up_with_a_signed_request(keyed_world: Any) -
 async def test_another_episode_is_ignored(keyed_world: Any) -> None:
     other = {"id": 1, "enclosureUrl": "https://cdn.example/other.mp3"}
     asked = await keyed_world(key()).ask(URL, {API: {"episode": other}})
-    assert asked.found is None
+    assert asked.is_nothing
 
 
 async def test_a_show_is_its_newest_episode(keyed_world: Any) -> None:
@@ -58,7 +58,7 @@ async def test_a_show_is_its_newest_episode(keyed_world: Any) -> None:
 
 async def test_a_refused_key_leaves_it_to_the_generic_rungs(keyed_world: Any) -> None:
     asked = await keyed_world(key()).ask(URL, {API: 401})
-    assert asked.found is None
+    assert asked.is_nothing
 
 
 def test_without_a_key_no_rule_knows_the_links(world: Any) -> None:
