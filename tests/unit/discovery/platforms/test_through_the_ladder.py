@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import Any
 
 import pytest
 
 from stenobird.discovery.feeds.directory import PodcastDirectory
+from stenobird.discovery.parsing.facts import FoundSource
 from stenobird.discovery.platforms import platform_rules
-from stenobird.errors import DirectoryLookupFailed, JobError, UnsupportedURL
+from stenobird.errors import ConnectFailed, DirectoryLookupFailed, JobError, UnsupportedURL, WorkerTrouble
 from stenobird.testing import FakeClock
 from tests.support.documents import Served
 
@@ -152,6 +154,23 @@ async def test_a_players_own_state_is_read(web: Any, mp3: bytes, script: Any) ->
     page = f'<title>The episode</title><h1>The episode</h1><iframe src="{player}"></iframe>'
     documents = {url: page, player: f"<title>The episode</title>{state}", media: mp3}
     assert await web.media_url(documents, url) == media
+
+
+async def test_trouble_of_this_machine_is_not_taken_for_that_of_a_platform(searcher: Any) -> None:
+    class Troubled:
+        name, stage = "Troubled", "resolving_page"
+
+        def matches(self, _url: str) -> bool:
+            return True
+
+        async def try_(self, _search: Any, _url: str) -> FoundSource:
+            failure = ConnectFailed("The name could not be looked up.")
+            failure.__cause__ = OSError(errno.EMFILE, "Too many open files")
+            return FoundSource(final=True, failure=failure)
+
+    searcher.rungs = {"platforms": (Troubled(),)}
+    with pytest.raises(WorkerTrouble, match="Too many open files"):
+        await searcher.find({}, "https://publisher.example/the-episode")
 
 
 async def test_the_source_of_a_page_is_read_in_its_own_charset(web: Any, mp3: bytes) -> None:
