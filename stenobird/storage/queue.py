@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MAX_INTERRUPTIONS: Final = 20
 """How often the worker of a job may die before that counts as an attempt of the job."""
 DEATH_BACKOFF: Final = ((3, 0.0), (4, 10.0), (6, 60.0))
-LONGEST_BACKOFF_SECONDS: Final = 300.0
 """After fewer deaths than the first number, the job waits so many seconds before it is claimed again."""
+LONGEST_BACKOFF_SECONDS: Final = 300.0
 TROUBLE_BACKOFF_SECONDS: Final = 5.0
 """How long a job waits after its first release by a worker in trouble; each further one doubles it."""
 

@@ -1,4 +1,4 @@
-"""`ledger.BillingStore` on each kind of database."""
+"""`BillingStore` on each kind of database."""
 
 from __future__ import annotations
 
@@ -120,3 +120,20 @@ async def test_the_ledger_of_a_minute_tells_what_is_sent_and_what_is_in_doubt(wo
     assert last_sent_at == now + 1
     assert [row.job_id for row in unknown] == [second]
     assert sent + unknown[0].minutes == 7
+
+
+async def test_the_minutes_of_a_week_and_the_jobs_under_way_are_read_together(world: BillingWorld) -> None:
+    account = await world.bought()
+    assert await world.store.week_minutes(account.id, since=0.0) == (0, 0)
+    await world.use(account, [2, 3])
+    assert await world.store.week_minutes(account.id, since=0.0) == (5, 0)
+
+
+async def test_a_deleted_account_queues_the_end_of_its_subscription_once(world: BillingWorld) -> None:
+    account = await world.bought()
+    await world.store.queue_account_deleted(account.id)
+    await world.store.queue_account_deleted(account.id)
+    # The event is due at once on the database's clock, which no test sets.
+    much_later = 1e12
+    events = [await world.store.claim_event(now=much_later, lease_seconds=600) for _ in range(2)]
+    assert [event and event.object_id for event in events] == [account.subscription_id, None]
