@@ -17,7 +17,7 @@ from stenobird.cli.local import borrowed_key, local_client, local_service, runni
 from stenobird.cli.output import LiveTranscript
 from stenobird.client import AsyncStenobirdClient, ErrorEvent, Job, StatusEvent, TranscriptOptions
 from stenobird.config import Settings
-from stenobird.errors import InvalidRequest, StenobirdError, TranscriptCancelled
+from stenobird.errors import EmptyUploadBody, InvalidRequest, StenobirdError, TranscriptCancelled
 from stenobird.jobs.schemas import MAX_SPEAKERS
 from stenobird.logs import configure_logging
 from stenobird.serving import until_signal
@@ -238,6 +238,8 @@ def _file(source: str | None) -> Path | None:
     path = Path(source).expanduser()
     if not path.is_file():
         raise InvalidRequest(f"{source} is neither a URL (https://…) nor a file.")
+    if path.stat().st_size == 0:
+        raise EmptyUploadBody(f"The file {source} is empty. Send one that has audio.")
     return path
 
 

@@ -34,7 +34,7 @@ from stenobird.client.model import (
     parse_event,
     unreachable,
 )
-from stenobird.errors import InvalidRequest, NotFound
+from stenobird.errors import EmptyUploadBody, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -153,6 +153,8 @@ class Calls(ABC):
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         name = os.fsencode(file.name).decode(errors="replace")
         size_bytes = file.stat().st_size  # as fast as it gets
+        if size_bytes == 0:
+            raise EmptyUploadBody(f"The file {name} is empty. Send one that has audio.")
         body = {"filename": name, "content_type": kind, "size_bytes": size_bytes}
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         try:

@@ -169,6 +169,15 @@ def test_doctor_prints_problems_last(tmp_path: Path) -> None:
     assert "STENOBIRD_PORT " in ran.stdout
 
 
+def test_an_empty_file_is_refused_before_a_service_starts(data_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.mp3"
+    file.touch()
+    ran = _run(data_dir, "transcribe", str(file))
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert ran.stderr == f"empty_upload_body: The file {file} is empty. Send one that has audio.\n"
+    assert not data_dir.exists()
+
+
 # --- transcribe -o ------------------------------------------------------------------------------------------
 
 

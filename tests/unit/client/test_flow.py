@@ -292,6 +292,16 @@ def test_a_service_without_uploads_says_so(tmp_path: Path) -> None:
         client.upload(file)
 
 
+def test_an_empty_file_is_refused_before_a_request(tmp_path: Path) -> None:
+    (tmp_path / "a.mp3").touch()
+    service = Service()
+
+    with service.client() as client, pytest.raises(errors.EmptyUploadBody, match=r"a\.mp3 is empty"):
+        client.upload(tmp_path / "a.mp3")
+
+    assert service.requests == []
+
+
 @pytest.mark.parametrize("address", ["", "localhost:8000", "ftp://a", "http://", "http://a:b", "//a"])
 def test_an_invalid_address_is_refused_at_once(address: str) -> None:
     for make in (StenobirdClient, AsyncStenobirdClient):
