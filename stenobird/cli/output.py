@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Self
 
 import click
@@ -17,6 +19,7 @@ from stenobird.formats.documents import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from stenobird.client import Event
 
@@ -50,6 +53,22 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in found:
         table.add_row(*(plain(cell) for cell in row))
     console.print(table)
+
+
+def writable_file(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+    """Return the path of an option `-o`. Raises `BadParameter` (status 2) if no file can be written there."""
+    if path is None:
+        return None
+    try:
+        if path.is_file():
+            os.close(os.open(path, os.O_WRONLY))
+        elif not path.exists():
+            if not path.parent.is_dir():
+                raise click.BadParameter(f"{path} can't be written: there is no folder {path.parent}.")
+            TemporaryFile(dir=path.parent).close()
+    except OSError as exc:
+        raise click.BadParameter(f"{path} can't be written: {exc.strerror}.") from exc
+    return path
 
 
 class LiveTranscript:

@@ -11,6 +11,7 @@ import click
 
 from stenobird.children.confine import hide
 from stenobird.cli.local import with_storage
+from stenobird.cli.output import writable_file
 from stenobird.config import Settings
 from stenobird.logs import configure_logging
 from stenobird.serving import run_loop, run_server, run_worker
@@ -80,6 +81,7 @@ def purge(older_than_days: float | None) -> None:
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=writable_file,
     help="Write to this file, not to the screen.",
 )
 @click.option(

@@ -14,7 +14,7 @@ import click
 
 from stenobird.bootstrap import open_storage
 from stenobird.cli.local import borrowed_key, local_client, local_service, running_service
-from stenobird.cli.output import LiveTranscript
+from stenobird.cli.output import LiveTranscript, writable_file
 from stenobird.client import AsyncStenobirdClient, ErrorEvent, Job, StatusEvent, TranscriptOptions
 from stenobird.config import Settings
 from stenobird.errors import EmptyUploadBody, InvalidRequest, StenobirdError, TranscriptCancelled
@@ -64,6 +64,7 @@ class _Run:
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=writable_file,
     help="Write to this file instead of standard output.",
 )
 @click.option("--language", help="The spoken language: en, en-US, English; detected if omitted.")
@@ -105,9 +106,7 @@ def transcribe(  # noqa: PLR0913  # click passes them by name
     if (source is None) == (resume is None):
         raise click.UsageError("Give a URL or a file, or --resume with the id of a job.")
     # Before anything is transcribed or paid for.
-    if output is not None:
-        _check_output(output)
-    elif format_name == "docx" and sys.stdout.isatty():
+    if output is None and format_name == "docx" and sys.stdout.isatty():
         raise click.UsageError("A docx needs -o FILE.docx.")
     run = _Run(
         source=source,
@@ -148,18 +147,11 @@ def _save(output: Path, document: bytes, run: _Run) -> None:
     try:
         _write_whole(output, document)
     except OSError as exc:
-        raise click.FileError(
-            str(output), f"{exc.strerror}. The transcript is kept: --resume {run.job_id} -o ELSEWHERE"
+        raise InvalidRequest(
+            f"{output} can't be written ({exc.strerror}). The transcript is kept: --resume {run.job_id} "
+            "-o ELSEWHERE"
         ) from exc
     click.echo(f"Saved {output}.", err=True)
-
-
-def _check_output(output: Path) -> None:
-    folder = output.parent
-    if not folder.is_dir():
-        raise click.FileError(str(output), f"there is no folder {folder}")
-    if not os.access(output if output.exists() else folder, os.W_OK):
-        raise click.FileError(str(output), "it can't be written")
 
 
 def _write_whole(output: Path, document: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,18 +15,18 @@ from click.testing import CliRunner
 from stenobird.cli import main
 from stenobird.cli.doctor import _port_free, setting_findings
 from stenobird.cli.local import local_client
-from stenobird.cli.output import LiveTranscript, print_table
+from stenobird.cli.output import LiveTranscript, print_table, writable_file
 from stenobird.cli.resolve import _show
-from stenobird.cli.transcribe import _check_output, _write_whole
+from stenobird.cli.transcribe import _Run, _save, _write_whole
+from stenobird.client import TranscriptOptions
 from stenobird.client.model import parse_event
+from stenobird.errors import InvalidRequest
 from stenobird.serving import SERVER_FILE
 from stenobird.sources import AudioSource, Candidate
 from tests.support.media_server import Resource, ThreadedMediaServer
 from tests.support.web_world import web_settings, web_world
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from click.testing import Result
 
 IDS = ("key_5f3496dc3155871e7f11", "key_6bf003f9da3b8869d97e")
@@ -181,15 +182,45 @@ def test_an_empty_file_is_refused_before_a_service_starts(data_dir: Path, tmp_pa
 # --- transcribe -o ------------------------------------------------------------------------------------------
 
 
-def test_an_output_that_can_not_be_written_is_refused_before_the_job(data_dir: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.mp3").write_bytes(b"ID3")
-    ran = _run(data_dir, "transcribe", "-o", str(tmp_path / "nowhere" / "it"), str(tmp_path / "a.mp3"))
-    assert ran.exit_code == 1
-    assert f"there is no folder {tmp_path / 'nowhere'}" in ran.stderr
-    # No service was started for it.
-    assert not data_dir.exists()
-    with pytest.raises(click.FileError, match="nowhere"):
-        _check_output(tmp_path / "nowhere" / "it")
+@pytest.mark.parametrize("command", [["transcribe", "https://example.com/a.mp3"], ["openapi"]])
+def test_an_output_that_can_not_be_written_is_wrong_usage(
+    data_dir: Path, tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "file").write_text("old")
+    for output, reason in {
+        tmp_path / "nowhere" / "it": f"there is no folder {tmp_path / 'nowhere'}.",
+        tmp_path / "file" / "it": f"there is no folder {tmp_path / 'file'}.",
+        Path("/proc/it"): "",  # not even by root
+    }.items():
+        ran = _run(data_dir, *command, "-o", str(output))
+        assert (ran.exit_code, ran.stdout) == (2, "")
+        assert f"{output} can't be written: {reason}" in ran.stderr
+    # No service was started for it, and the check leaves nothing.
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "old")]
+
+
+def test_the_check_of_an_output_leaves_it_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to("file")
+    for output in (tmp_path / "file", tmp_path / "link", tmp_path / "new", Path("/dev/null")):
+        assert writable_file(click.Context(main), click.Option(["-o"]), output) == output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_an_output_that_is_gone_at_the_end_says_how_to_get_the_transcript(tmp_path: Path) -> None:
+    run = _Run(
+        source=None,
+        job_id="tr_1",
+        api=None,
+        api_key=None,
+        format_name="txt",
+        options=TranscriptOptions(),
+        live=False,
+        text_out=False,
+    )
+    with pytest.raises(InvalidRequest, match=r"No such file or directory.*--resume tr_1 -o"):
+        _save(tmp_path / "nowhere" / "it", b"words", run)
 
 
 def test_a_document_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
