@@ -67,6 +67,7 @@ All dialects render their error bodies from this tree. Only the AlefBot dialect 
     ├── StorageUnavailable               503 storage_unavailable: the database did not answer
     ├── LeaseLost                        another worker owns the job now: stop without writing
     └── ConfigurationError               an operator must change a setting; raised at start-up
+        └── DataFolderInUse              storage_unavailable: another process holds the data folder
 """
 
 from __future__ import annotations
@@ -437,3 +438,7 @@ class LeaseLost(StenobirdError):
 
 class ConfigurationError(StenobirdError):
     """A setting must be changed before Stenobird can start."""
+
+
+class DataFolderInUse(ConfigurationError, code="storage_unavailable", status=503):
+    """Another process uses the data folder. Stop it, or set STENOBIRD_DATA_DIR to another folder."""

@@ -31,7 +31,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from typing_extensions import override
 
-from stenobird.errors import ConfigurationError, StorageUnavailable
+from stenobird.errors import ConfigurationError, DataFolderInUse, StorageUnavailable
 from stenobird.storage.sqlite import (
     HIDE_PARAMETERS,
     DirectStatements,
@@ -674,7 +674,7 @@ def locked_data_folder(data_dir: Path) -> Iterator[None]:
     """Hold `data_dir/lock` until the context ends or the process dies, however it dies.
 
     Creates the folder (mode 0700) if necessary. The holder of the lock may call `JobStore.expire_leases`,
-    because no other process works on this folder's jobs. Raises `ConfigurationError` with the holder's pid.
+    because no other process works on this folder's jobs. Raises `DataFolderInUse` with the holder's pid.
     """
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -689,7 +689,7 @@ def locked_data_folder(data_dir: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise ConfigurationError(
+            raise DataFolderInUse(
                 f"The data folder {data_dir} is in use by process {holder}. Stop it, or set "
                 "STENOBIRD_DATA_DIR to another folder."
             ) from exc

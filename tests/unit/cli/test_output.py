@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from stenobird.client.model import parse_event
 from stenobird.errors import InvalidRequest
 from stenobird.serving import SERVER_FILE
 from stenobird.sources import AudioSource, Candidate
+from stenobird.storage.engine import locked_data_folder
 from tests.support.media_server import Resource, ThreadedMediaServer
 from tests.support.web_world import web_settings, web_world
 
@@ -145,6 +147,16 @@ def test_only_the_key_goes_to_standard_output(data_dir: Path) -> None:
     assert rotated.stdout.split() == [rotated.stdout.strip()]
     assert rotated.stdout != made.stdout
     assert f"{key_id} is revoked" in rotated.stderr
+
+
+def test_a_data_folder_in_use_is_storage_that_is_not_available(data_dir: Path) -> None:
+    with locked_data_folder(data_dir):
+        ran = _run(data_dir, "transcribe", "https://example.com/a.mp3")
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert ran.stderr == (
+        f"storage_unavailable: The data folder {data_dir} is in use by process {os.getpid()}. Stop it, or "
+        "set STENOBIRD_DATA_DIR to another folder.\n"
+    )
 
 
 @pytest.mark.parametrize("command", ["revoke", "rotate"])
