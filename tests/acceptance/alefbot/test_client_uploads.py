@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from stenobird.client import AsyncStenobirdClient, StenobirdClient
-from stenobird.errors import InvalidAPIKey, StenobirdError
+from stenobird.errors import InvalidAPIKey, UploadTooLarge
 from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
@@ -52,15 +52,15 @@ async def test_a_file_is_uploaded_by_the_asynchronous_client(
 
 
 def test_an_upload_that_is_refused_raises_its_error(server: ServerProcess, key: str, tmp_path: Path) -> None:
-    empty = tmp_path / "empty.mp3"
-    empty.write_bytes(b"")
+    huge = tmp_path / "huge.mp3"
+    with huge.open("wb") as file:
+        file.truncate(1 << 40)
 
     wrong = key[:-1] + ("A" if key[-1] != "A" else "B")
     with StenobirdClient(server.url, api_key=wrong) as client, pytest.raises(InvalidAPIKey):
-        client.upload(empty)
-    with StenobirdClient(server.url, api_key=key) as client, pytest.raises(StenobirdError) as caught:
-        client.upload(empty)
-    assert caught.value.code == "validation_error"
+        client.upload(huge)
+    with StenobirdClient(server.url, api_key=key) as client, pytest.raises(UploadTooLarge):
+        client.upload(huge)
 
 
 @pytest.mark.parametrize("named", [True, False])
